@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT
+/// The one commit point: the daemon's state in LMDB on a tmpfs.
+///
+/// Puts and erases are collected in memory; `commit` makes them one LMDB
+/// transaction. When it returns, they have happened; killed before, none has.
+/// Owns the area's lock, the database and its map. The files are read as if an
+/// enemy had written them; the caller is trusted to stay within records.h.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "journal/records.h"
+
+namespace journal {
+
+struct Options {
+  std::filesystem::path area;
+  /// Size that the state's file may not outgrow; 0: as large as the tmpfs lets it.
+  std::uint64_t max_bytes = 0;
+  /// Opening or loading that takes longer than this is cut short by SIGALRM.
+  unsigned load_seconds_max = 30;
+  std::filesystem::path boot_id_file = "/proc/sys/kernel/random/boot_id";
+};
+
+struct OpenError {
+  enum class Kind {
+    kLocked,       ///< another process serves this area
+    kNewerFormat,  ///< written by a newer version; nothing was touched
+    kDamaged,      ///< the state is not what was committed; see Journal::set_aside
+    kSystem,       ///< the system refused something
+  };
+  Kind kind;
+  std::string message;
+};
+
+struct LoadError {
+  std::string message;
+};
+
+/// Upper bound of the pages that a change may need. Add them up freely.
+struct Space {
+  std::size_t touched = 0;  ///< pages of the tree that change; never more than it has
+  std::size_t fresh = 0;    ///< pages that the tree gains, one at a time
+  std::size_t run = 0;      ///< pages that must lie side by side: large values
+
+  Space& operator+=(const Space& other) {
+    touched += other.touched;
+    fresh += other.fresh;
+    run += other.run;
+    return *this;
+  }
+  friend Space operator+(Space a, const Space& b) { return a += b; }
+};
+
+enum class Purpose {
+  kNormal,
+  /// Removals, replies, offsets: what must go on when the tmpfs is full. May use
+  /// the headroom that kNormal leaves alone.
+  kRemoval,
+};
+
+class Journal {
+ public:
+  /// Opens the area, making it (mode 0700) when it is not there. State of an
+  /// earlier boot, or one that twice killed its reader, is set aside and a fresh
+  /// one begun; `notes` says so, a line each. Checks the whole state: on success
+  /// what `load` shows is what was committed.
+  static Result<std::unique_ptr<Journal>, OpenError> open(const Options& options,
+                                                          std::vector<std::string>& notes);
+
+  /// After kDamaged or a LoadError (and the Journal gone): renames the state
+  /// away, so that the next open begins with an empty one. Errors: kLocked, kSystem.
+  static Result<void, OpenError> set_aside(const Options& options,
+                                           std::vector<std::string>& notes);
+
+  ~Journal();
+  Journal(const Journal&) = delete;
+  Journal& operator=(const Journal&) = delete;
+
+  /// Shows all records: nodes by ascending id, then domains, connections,
+  /// watches (by connection and seq), outputs (likewise), specials, settings.
+  /// After an error throw away what the sink has seen.
+  Result<void, LoadError> load(RecordSink& sink);
+
+  /// Shows all committed records again, in the same order, having checked the
+  /// file as `open` does. Takes as long as a start. Puts that are not committed
+  /// yet do not show.
+  Result<void, std::string> verify(RecordSink& sink) const;
+
+  /// Add or replace a record at the next commit. Later changes of the same
+  /// record in one commit win.
+  void put(const NodeRecord& record);
+  void put(const DomainRecord& record);
+  void put(const ConnectionRecord& record);
+  void put(const WatchRecord& record);
+  void put(const OutputRecord& record);
+  void put(const SpecialRecord& record);
+  void put(const SettingRecord& record);
+
+  /// Remove a record at the next commit. One that is not there is no error.
+  void erase_node(NodeId id);
+  void erase_domain(Domid domid);
+  void erase_connection(ConnId conn);
+  void erase_watch(ConnId conn, std::uint64_t seq);
+  void erase_output(ConnId conn, std::uint64_t seq);
+  void erase_special(std::string_view name);
+  void erase_setting(std::string_view name);
+
+  /// Anything put or erased since the last commit?
+  bool dirty() const;
+
+  /// Makes everything since the last commit happen, as one. With nothing to do
+  /// costs nothing. After an error the caller must exit: the next start finds
+  /// the last good commit.
+  Result<void, std::string> commit();
+
+  /// Promises that the turn so far (all `reserve`s since the last commit) and
+  /// `space` more fit, growing the file when needed. False: no room, this part
+  /// of the turn counts for nothing and must not be put; answer ENOSPC.
+  bool reserve(const Space& space, Purpose purpose = Purpose::kNormal);
+
+  /// What one put of any record with `bytes` of strings and permissions
+  /// (3 bytes an entry) needs; one small put: space_for_put(0).
+  Space space_for_put(std::size_t bytes) const;
+  /// What `count` erases need.
+  Space space_for_removals(std::size_t count) const;
+
+  /// Size of the state's file, all of it allocated.
+  std::uint64_t file_bytes() const;
+
+ private:
+  struct Impl;
+  explicit Journal(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace journal
