@@ -46,6 +46,10 @@ struct Caller {
   bool privileged = true;
 };
 
+/// Whether `caller` is privileged or the owner, itself or as its target: who may
+/// change permissions.
+bool owns(const Caller& caller, PermsView perms);
+
 /// What `caller` may do with a node of these permissions. Privileged callers,
 /// the owner and the owner as target may do everything; else the first entry
 /// naming caller or target decides (stale ones are skipped), else entry 0.
