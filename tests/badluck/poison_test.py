@@ -1,0 +1,181 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""A request that kills the server twice is answered EIO, saved and logged, and not run again.
+
+xenstored-faulty is the daemon with a fault planted: a WRITE whose value starts with "please-crash"
+is a SIGSEGV while it is executed."""
+
+import os
+import random
+import threading
+import unittest
+
+from box import Box, eventually, read, write, xs
+from supervisor_test import kill_server
+
+FATAL = b"/poison\0please-crash now"
+
+
+class Poison(unittest.TestCase):
+    def setUp(self):
+        self.box = Box("--supervise", binary="xenstored-faulty")
+        self.addCleanup(self.box.stop)
+        self.box.start()
+
+    def crash(self, payload=FATAL):
+        """Sends the request, which kills the server."""
+        dead, client = self.box.server_pid(), self.box.client()
+        client.send(xs.WRITE, payload)
+        with self.assertRaises(xs.Closed):
+            client.recv()
+        client.close()
+        self.box.next_server_pid(dead)
+
+    def saved(self):
+        """Contents of the files under area/poisoned."""
+        directory, contents = os.path.join(self.box.area, "poisoned"), []
+        for name in os.listdir(directory) if os.path.isdir(directory) else ():
+            with open(os.path.join(directory, name), "rb") as file:
+                contents.append(file.read())
+        return contents
+
+    def test_third_time_is_answered_eio(self):
+        witness = self.box.client()
+        self.assertEqual(write(witness, "/before", b"x"), b"OK\0")
+        self.crash()
+        self.assertEqual(self.saved(), [])
+        self.crash()
+        server = self.box.server_pid()
+        client = self.box.client()
+        self.assertEqual(client.call(xs.WRITE, FATAL), "EIO")
+        self.assertEqual(self.box.server_pid(), server)
+        self.assertEqual(write(client, "/same/connection", b"x"), b"OK\0")
+        other = self.box.client()
+        self.assertEqual(read(other, "/before"), b"x")
+        self.assertEqual(read(other, "/poison"), "ENOENT")
+        self.assertEqual(write(other, "/poison", b"harmless"), b"OK\0")
+        self.assertEqual(len(self.saved()), 1)
+        self.assertIn(FATAL, self.saved()[0])
+        self.assertIn("poison", self.box.log().lower())
+
+    def test_stays_poisoned(self):
+        self.crash()
+        self.crash()
+        for _ in range(5):
+            self.assertEqual(self.box.client().call(xs.WRITE, FATAL), "EIO")
+        kill_server(self.box)
+        self.assertEqual(self.box.client().call(xs.WRITE, FATAL), "EIO")
+        self.assertEqual(len(self.saved()), 1)
+
+    def test_others_work_in_between(self):
+        stopping, failures = threading.Event(), []
+
+        def work():
+            number = 0
+            while not stopping.is_set():
+                try:
+                    client = self.box.client()
+                    for _ in range(20):
+                        number += 1
+                        answer = write(client, "/worker", b"%d" % number)
+                        if answer != b"OK\0":
+                            failures.append(answer)
+                except xs.Closed:
+                    pass
+                except OSError as error:
+                    failures.append(repr(error))
+        worker = threading.Thread(target=work)
+        worker.start()
+        try:
+            self.crash()
+            self.crash()
+            self.assertEqual(self.box.client().call(xs.WRITE, FATAL), "EIO")
+        finally:
+            stopping.set()
+            worker.join()
+        self.assertEqual(failures, [])
+
+    def test_two_poisons(self):
+        for number in range(2):
+            payload = b"/poison/%d\0please-crash" % number
+            self.crash(payload)
+            self.crash(payload)
+            self.assertEqual(self.box.client().call(xs.WRITE, payload), "EIO")
+        self.assertEqual(len(self.saved()), 2)
+        for number in range(2):
+            payload = b"/poison/%d\0please-crash" % number
+            self.assertEqual(self.box.client().call(xs.WRITE, payload), "EIO")
+
+    def test_request_behind_others_in_one_batch(self):
+        """Not the first of its turn: what stands before it is not blamed."""
+        for _ in range(2):
+            dead, client = self.box.server_pid(), self.box.client()
+            client.send_raw(b"".join(
+                xs.struct.pack("=IIII", xs.WRITE, 0, 0, len(payload)) + payload
+                for payload in (b"/innocent\0x", FATAL, b"/behind\0x")))
+            with self.assertRaises(xs.Closed):
+                while True:
+                    client.recv()
+            self.box.next_server_pid(dead)
+        client = self.box.client()
+        self.assertEqual(client.call(xs.WRITE, b"/innocent\0x"), b"OK\0")
+        self.assertEqual(client.call(xs.WRITE, FATAL), "EIO")
+        self.assertEqual(client.call(xs.WRITE, b"/behind\0x"), b"OK\0")
+
+    def test_inside_a_transaction(self):
+        for _ in range(2):
+            dead, client = self.box.server_pid(), self.box.client()
+            tx = int(client.call(xs.TRANSACTION_START, b"\0")[:-1])
+            client.send(xs.WRITE, FATAL, tx)
+            with self.assertRaises(xs.Closed):
+                client.recv()
+            self.box.next_server_pid(dead)
+        client = self.box.client()
+        tx = int(client.call(xs.TRANSACTION_START, b"\0")[:-1])
+        self.assertEqual(client.call(xs.WRITE, FATAL, tx), "EIO")
+        self.assertEqual(client.call(xs.TRANSACTION_END, b"F\0", tx), b"OK\0")
+
+    def test_killed_by_hand_is_not_poison(self):
+        """SIGKILL at random times in a long request is an operator's or the OOM killer's doing."""
+        client = self.box.client()
+        for number in range(3000):
+            client.send(xs.WRITE, b"/big/%d\0x" % number)
+            client.recv()
+        draw, request = random.Random(7), b"/big\0"
+        for _ in range(12):
+            client = self.box.client()
+            dead = self.box.server_pid()
+            client.send(xs.RM, request)
+            client.quiet(draw.random() * 0.002)
+            kill_server(self.box)
+            self.box.next_server_pid(dead)
+            client = self.box.client()
+            if read(client, "/big") == "ENOENT":
+                for number in range(3000):
+                    client.send(xs.WRITE, b"/big/%d\0x" % number)
+                    client.recv()
+        self.assertEqual(self.box.client().call(xs.RM, request), b"OK\0")
+        self.assertEqual(self.saved(), [])
+
+    def test_not_executing_is_not_poison(self):
+        """An idle server that dies of SIGSEGV blames nobody."""
+        for _ in range(3):
+            client = self.box.client()
+            self.assertEqual(write(client, "/last/request", b"x"), b"OK\0")
+            dead = self.box.server_pid()
+            os.kill(dead, 11)
+            self.box.next_server_pid(dead)
+        self.assertEqual(write(self.box.client(), "/last/request", b"x"), b"OK\0")
+        self.assertEqual(self.saved(), [])
+
+    def test_garbage_in_place_of_the_poisoned_directory(self):
+        with open(os.path.join(self.box.area, "poisoned"), "wb") as file:
+            file.write(b"in the way")
+        self.crash()
+        self.crash()
+        self.assertEqual(self.box.client().call(xs.WRITE, FATAL), "EIO")
+        eventually(lambda: "poison" in self.box.log().lower(), "a word in the log")
+
+
+if __name__ == "__main__":
+    unittest.main()
