@@ -8,7 +8,6 @@
 
 #include "store/ids.h"
 #include "store/node.h"
-#include "store/quota.h"
 
 namespace store {
 
@@ -43,13 +42,11 @@ struct Effects {
   std::vector<Change> changes;
   std::vector<Fired> fired;
   std::vector<MentionEdit> mentions;
-  UsageDelta usage;
 
   void clear() {
     changes.clear();
     fired.clear();
     mentions.clear();
-    usage.clear();
   }
 };
 

@@ -22,10 +22,8 @@ enum class NodeId : std::uint64_t {};
 enum class Generation : std::uint64_t {};
 
 template <class Id>
-  requires std::is_enum_v<Id>
-constexpr auto raw(Id id) {
-  return static_cast<std::underlying_type_t<Id>>(id);
-}
+requires std::is_enum_v<Id>
+constexpr auto raw(Id id) { return static_cast<std::underlying_type_t<Id>>(id); }
 
 inline constexpr Domid kDom0{0};
 /// xen.h: first id that no domain can have.

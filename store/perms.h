@@ -18,8 +18,7 @@ namespace store {
 enum class Access : std::uint8_t { kNone = 0, kRead = 1, kWrite = 2, kBoth = 3 };
 
 constexpr bool allows(Access have, Access want) {
-  return (static_cast<unsigned>(have) & static_cast<unsigned>(want)) ==
-         static_cast<unsigned>(want);
+  return (static_cast<unsigned>(have) & static_cast<unsigned>(want)) == static_cast<unsigned>(want);
 }
 
 struct PermEntry {

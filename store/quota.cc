@@ -42,12 +42,14 @@ std::int32_t UsageDelta::nodes_of(Domid owner) const {
 }
 
 void Usage::apply(const UsageDelta& delta) {
-  for (const UsageDelta::Entry& entry : delta.entries()) {
-    Owned& owned = owned_[entry.owner];
-    owned.nodes += static_cast<std::uint32_t>(entry.nodes);
-    owned.bytes += static_cast<std::uint64_t>(entry.bytes);
-    if (owned.nodes == 0) owned_.erase(entry.owner);
-  }
+  for (const UsageDelta::Entry& entry : delta.entries()) add(entry);
+}
+
+void Usage::add(const UsageDelta::Entry& entry) {
+  Owned& owned = owned_[entry.owner];
+  owned.nodes += static_cast<std::uint32_t>(entry.nodes);
+  owned.bytes += static_cast<std::uint64_t>(entry.bytes);
+  if (owned.nodes == 0) owned_.erase(entry.owner);
 }
 
 Usage::Owned Usage::of(Domid owner) const {

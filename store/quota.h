@@ -5,9 +5,9 @@
 
 #include <array>
 #include <cstdint>
-#include <map>
 #include <optional>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "store/ids.h"
@@ -34,7 +34,7 @@ std::string_view quota_name(Quota quota);
 std::optional<Quota> quota_of_name(std::string_view name);
 
 struct Limits {
-  std::array<std::uint32_t, kQuotaCount> values{1000, 128,  10, 20,   1024,
+  std::array<std::uint32_t, kQuotaCount> values{1000,    128,  10, 20,   1024,
                                                 2621440, 2048, 5,  2048, 2097152};
   std::uint32_t& operator[](Quota quota) { return values[static_cast<std::size_t>(quota)]; }
   std::uint32_t operator[](Quota quota) const { return values[static_cast<std::size_t>(quota)]; }
@@ -67,11 +67,12 @@ class Usage {
     friend bool operator==(const Owned&, const Owned&) = default;
   };
   void apply(const UsageDelta& delta);
+  void add(const UsageDelta::Entry& entry);
   Owned of(Domid owner) const;
-  const std::map<Domid, Owned>& all() const { return owned_; }
+  friend bool operator==(const Usage&, const Usage&) = default;
 
  private:
-  std::map<Domid, Owned> owned_;
+  std::unordered_map<Domid, Owned> owned_;
 };
 
 }  // namespace store

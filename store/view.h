@@ -36,9 +36,9 @@ struct TreeOp {
   };
   Kind kind;
   std::string_view path;
-  std::string_view value{};   ///< kWrite: the bytes
-  PermsView perms{};          ///< kSetPerms: the new list, stale entries marked
-  std::uint32_t offset = 0;   ///< kDirectoryPart: bytes of the list to skip
+  std::string_view value{};  ///< kWrite: the bytes
+  PermsView perms{};         ///< kSetPerms: the new list, stale entries marked
+  std::uint32_t offset = 0;  ///< kDirectoryPart: bytes of the list to skip
 };
 
 constexpr bool is_mutation(TreeOp::Kind kind) { return kind >= TreeOp::Kind::kWrite; }
