@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "store/transaction.h"
 
+#include <algorithm>
+
+#include "store/path.h"
+
 namespace store {
 namespace {
 
@@ -21,6 +25,14 @@ bool Transaction::may_ask(const TreeOp& op, const Limits* limits) const {
   const std::uint32_t nodes = (*limits)[Quota::kTransactionNodes];
   if (asked_.size() >= kRequestsPerNode * nodes) return false;
   return touched_.size() < nodes || has_touched(op.path);
+}
+
+bool Transaction::concerned_by(std::string_view path, bool is_removal) const {
+  if (has_touched(path) || has_touched(parent_path(path))) return true;
+  return is_removal && std::any_of(touched_.begin(), touched_.end(), [path](const auto& entry) {
+           return entry.first.size() > path.size() && entry.first.starts_with(path) &&
+                  entry.first[path.size()] == '/';
+         });
 }
 
 void Transaction::asked(const TreeOp& op, std::uint64_t answer) {

@@ -36,8 +36,16 @@ class Transaction {
   std::size_t bytes() const { return bytes_; }
   /// Distinct nodes named so far.
   std::size_t touched() const { return touched_.size(); }
-  /// Whether it named this node.
-  bool has_touched(std::string_view path) const { return touched_.contains(std::string(path)); }
+  /// Whether a change of `path` could change an answer it was given; for a
+  /// removal also that of a node below. May say yes too often, never too seldom.
+  bool concerned_by(std::string_view path, bool is_removal) const;
+  /// Shows each change that it asked for, in order, as a TreeOp.
+  template <class Visit>
+  void each_change(Visit visit) const {
+    for (const Asked& asked : asked_) {
+      if (is_mutation(asked.kind)) visit(asked.op());
+    }
+  }
 
  private:
   friend class Store;
@@ -55,6 +63,7 @@ class Transaction {
   /// False: the limits of an unprivileged domain do not allow one more request.
   bool may_ask(const TreeOp& op, const Limits* limits) const;
   void asked(const TreeOp& op, std::uint64_t answer);
+  bool has_touched(std::string_view path) const { return touched_.contains(std::string(path)); }
 
   NodeRef root_;
   std::uint64_t base_;
