@@ -25,4 +25,7 @@ int run_keeper(const Options& options, int argc, char* argv[]);
 /// the server serves.
 void tell_keeper_ready(const Inherited& inherited);
 
+/// Points standard input, output and error to /dev/null.
+void detach_stdio();
+
 }  // namespace xenstored

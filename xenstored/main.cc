@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT
+/// xenstored: what kind of process this start is, and its parts.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "rings/xen_presence.h"
+#include "xenstored/claim.h"
+#include "xenstored/keeper.h"
+#include "xenstored/log.h"
+#include "xenstored/options.h"
+#include "xenstored/pidfile.h"
+#include "xenstored/sd_notify.h"
+#include "xenstored/server.h"
+
+namespace {
+
+using xenstored::kExitRefused;
+using xenstored::Options;
+
+int refuse(const std::string& reason) {
+  fmt::print(stderr, "xenstored: {}\n", reason);
+  return kExitRefused;
+}
+
+/// Without -D the daemon serves the domains of a Xen; better not to start than to
+/// leave them waiting.
+int refuse_domains() {
+  std::string reasons;
+  for (const std::string& missing : rings::missing_for_rings()) reasons += "\n  " + missing;
+  if (!reasons.empty()) {
+    return refuse("there is no Xen to serve (-D serves the socket alone):" + reasons);
+  }
+  return refuse("this version does not serve domains' rings yet; -D serves the socket alone");
+}
+
+void note_server_pid(const Options& options) {
+  if (!xenstored::write_pid(options.server_pid_file(), ::getpid())) {
+    xenstored::log::warn("cannot write " + options.server_pid_file());
+  }
+}
+
+/// One process that owns its socket itself.
+int serve_alone(const Options& options) {
+  auto claim = xenstored::Claim::take(options);
+  if (!claim.has_value()) return refuse(claim.error());
+  const auto on_ready = [&options] {
+    note_server_pid(options);
+    xenstored::log::ready();
+    if (options.print_pid) {
+      fmt::print("{}\n", ::getpid());
+      std::fflush(stdout);
+    }
+    xenstored::sd_notify("READY=1");
+  };
+  const int exit_code =
+      xenstored::run_server(options, {claim.value().socket.listen_fd(), on_ready});
+  xenstored::sd_notify("STOPPING=1");
+  if (exit_code == 0) ::unlink(options.server_pid_file().c_str());
+  claim.value().give_up();
+  return exit_code;
+}
+
+/// The server behind a keeper, which owns socket and pid file.
+int serve_kept(const Options& options) {
+  const xenstored::Inherited& inherited = *options.inherited;
+  for (const int fd : {inherited.listen_fd, inherited.ready_fd, inherited.lock_fd}) {
+    if (::fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) return refuse("--kept is for the keeper's use only");
+  }
+  const auto on_ready = [&options, &inherited] {
+    note_server_pid(options);
+    xenstored::log::ready();
+    if (!options.foreground) xenstored::detach_stdio();
+    xenstored::sd_notify(fmt::format("READY=1\nMAINPID={}", ::getppid()).c_str());
+    xenstored::tell_keeper_ready(inherited);
+  };
+  return xenstored::run_server(options, {inherited.listen_fd, on_ready});
+}
+
+}  // namespace
+
+int main(int argc, char* argv[]) {
+  const auto parsed = xenstored::parse_options(argc, argv);
+  if (!parsed.has_value()) return refuse(parsed.error());
+  const Options& options = parsed.value();
+  if (options.show_help) {
+    fmt::print("{}", xenstored::usage());
+    return 0;
+  }
+  if (!options.no_domain_init) return refuse_domains();
+
+  const bool has_keeper = !options.foreground || options.supervise;
+  if (has_keeper && !options.inherited) return xenstored::run_keeper(options, argc, argv);
+  xenstored::log::open(options.log_to);
+  return options.inherited ? serve_kept(options) : serve_alone(options);
+}
