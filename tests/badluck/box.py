@@ -3,6 +3,7 @@
 looked at, and helpers to wait, to dump a tree and to read /proc."""
 
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -83,6 +84,18 @@ def tree(client, path="/"):
         nodes[here] = (answers[0], answers[1], tuple(names))
         todo += [here.rstrip("/") + "/" + name for name in names]
     return nodes
+
+
+def kill_server(box):
+    """kill -9 of the serving process; returns once it is dead."""
+    pid = box.server_pid()
+    handle = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+        assert select.select([handle], [], [], 10)[0], "SIGKILL does not kill"
+    finally:
+        os.close(handle)
+    return pid
 
 
 class Box(xs.Daemon):

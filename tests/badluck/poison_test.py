@@ -7,11 +7,12 @@ is a SIGSEGV while it is executed."""
 
 import os
 import random
+import signal
+import struct
 import threading
 import unittest
 
-from box import Box, eventually, read, write, xs
-from supervisor_test import kill_server
+from box import Box, eventually, kill_server, read, write, xs
 
 FATAL = b"/poison\0please-crash now"
 
@@ -111,7 +112,7 @@ class Poison(unittest.TestCase):
         for _ in range(2):
             dead, client = self.box.server_pid(), self.box.client()
             client.send_raw(b"".join(
-                xs.struct.pack("=IIII", xs.WRITE, 0, 0, len(payload)) + payload
+                struct.pack("=IIII", xs.WRITE, 0, 0, len(payload)) + payload
                 for payload in (b"/innocent\0x", FATAL, b"/behind\0x")))
             with self.assertRaises(xs.Closed):
                 while True:
@@ -163,7 +164,7 @@ class Poison(unittest.TestCase):
             client = self.box.client()
             self.assertEqual(write(client, "/last/request", b"x"), b"OK\0")
             dead = self.box.server_pid()
-            os.kill(dead, 11)
+            os.kill(dead, signal.SIGSEGV)
             self.box.next_server_pid(dead)
         self.assertEqual(write(self.box.client(), "/last/request", b"x"), b"OK\0")
         self.assertEqual(self.saved(), [])

@@ -4,28 +4,15 @@
 and when at a start."""
 
 import os
-import select
 import signal
 import socket
 import threading
 import time
 import unittest
 
-from box import Box, alive, children, eventually, read, read_pid, tree, write, xs
+from box import Box, alive, children, eventually, kill_server, read, read_pid, tree, write, xs
 
 KILLS = 100
-
-
-def kill_server(box):
-    """kill -9 of the serving process; returns once it is dead."""
-    pid = box.server_pid()
-    handle = os.pidfd_open(pid)
-    try:
-        signal.pidfd_send_signal(handle, signal.SIGKILL)
-        assert select.select([handle], [], [], 10)[0], "SIGKILL does not kill"
-    finally:
-        os.close(handle)
-    return pid
 
 
 class Connector(threading.Thread):
