@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT
+#include "tools/crash/session.h"
+
+#include <poll.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+namespace crash {
+namespace {
+
+/// A server that neither answers nor dies is wrong too.
+constexpr int kPatienceMs = 10'000;
+
+void send_more(Client& client, Checker& checker) {
+  while (!client.is_done && client.unanswered.size() < client.traffic->window()) {
+    const std::optional<Request> request = client.traffic->next();
+    if (!request) break;
+    const std::uint32_t req_id = client.connection.queue(*request);
+    checker.sent(client.region.client, req_id, *request);
+    client.unanswered.push_back(*request);
+  }
+  if (!client.is_done) client.connection.flush();
+}
+
+Verdict take_frames(Client& client, Checker& checker) {
+  client.is_done = !client.connection.receive();
+  while (const std::optional<Frame> frame = client.connection.next()) {
+    if (Verdict wrong = checker.received(client.region.client, *frame)) return wrong;
+    if (frame->type == Op::kWatchEvent) continue;
+    const Request request = client.unanswered.front();
+    client.unanswered.pop_front();
+    client.traffic->replied(request, *frame);
+  }
+  if (client.connection.is_garbled()) return "a frame longer than any may be";
+  return {};
+}
+
+bool is_quiet(const Client& client) {
+  return client.unanswered.empty() && !client.connection.wants_to_send();
+}
+
+void add(std::vector<Request>& requests, const std::string& path, const std::string& value) {
+  requests.push_back(write_request(path, value));
+}
+
+std::vector<Request> set_up_requests(const std::vector<Client>& clients) {
+  std::vector<Request> requests;
+  for (const Client& client : clients) {
+    const Region& region = client.region;
+    if (region.guest) requests.push_back(introduce_request(*region.guest));
+    requests.push_back(path_request(Op::kMkdir, region.root));
+    if (region.guest)
+      requests.push_back(set_perms_request(region.root, {"n" + std::to_string(*region.guest)}));
+    requests.push_back(path_request(Op::kMkdir, region.side));
+  }
+  requests.push_back(path_request(Op::kMkdir, kOutposts));
+  for (unsigned i = 0; i < kRegisters; ++i) add(requests, register_path(i), "first");
+  for (unsigned i = 0; i < kCounters; ++i) add(requests, counter_path(i), "0");
+  for (unsigned i = 0; i < kGroups; ++i) {
+    for (unsigned j = 0; j < kGroupSize; ++j) add(requests, group_path(i, j), "first");
+  }
+  return requests;
+}
+
+}  // namespace
+
+std::vector<unsigned> domids_of(const std::vector<Client>& clients) {
+  std::vector<unsigned> domids;
+  for (const Client& client : clients) {
+    const std::vector<unsigned> own = client.region.domids();
+    domids.insert(domids.end(), own.begin(), own.end());
+  }
+  return domids;
+}
+
+store::Result<Walk, std::string> set_up(Connection& connection,
+                                        const std::vector<Client>& clients) {
+  const std::vector<Request> requests = set_up_requests(clients);
+  const auto replies = ask(connection, requests);
+  if (!replies.has_value()) return failure(replies.error());
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    if (replies.value()[i].type == Op::kError)
+      return failure("setting up: " + text(requests[i]) + ": " + text(replies.value()[i]));
+  }
+  return walk(connection, domids_of(clients));
+}
+
+Status connect(std::vector<Client>& clients, const Server& server, const Tree& found) {
+  for (Client& client : clients) {
+    auto connection = client.region.guest
+                          ? Connection::open(server.guests_path(), client.region.guest)
+                          : Connection::open(server.socket_path());
+    if (!connection) return failure(std::string("connect: ") + std::strerror(errno));
+    client.connection = std::move(*connection);
+    client.unanswered.clear();
+    client.is_done = false;
+    client.traffic->connected(found);
+  }
+  return {};
+}
+
+Round run_clients(std::vector<Client>& clients, Checker& checker) {
+  Clock::time_point first_end = Clock::time_point::max();
+  while (true) {
+    std::vector<pollfd> wanted;
+    for (Client& client : clients) {
+      send_more(client, checker);
+      if (client.is_done) continue;
+      const bool wants_to_send = client.connection.wants_to_send();
+      wanted.push_back(
+          {client.connection.fd(), static_cast<short>(POLLIN | (wants_to_send ? POLLOUT : 0)), 0});
+    }
+    if (wanted.empty()) return {Outcome::kCut, "", first_end};
+    if (wanted.size() == clients.size() && std::all_of(clients.begin(), clients.end(), is_quiet))
+      return {Outcome::kFinished, "", first_end};
+    if (::poll(wanted.data(), wanted.size(), kPatienceMs) == 0)
+      return {Outcome::kWrong, "the server neither answers nor dies", first_end};
+
+    std::size_t i = 0;
+    for (Client& client : clients) {
+      if (client.is_done || wanted[i++].revents == 0) continue;
+      if (Verdict wrong = take_frames(client, checker)) return {Outcome::kWrong, *wrong, first_end};
+      if (client.is_done) first_end = std::min(first_end, Clock::now());
+    }
+  }
+}
+
+}  // namespace crash
