@@ -153,6 +153,7 @@ Verdict Checker::check_registers(const Walk& found, Candidates& candidates) {
   }
   for (const auto& [path, writes] : std::map(shared_.writes())) {
     for (const SharedWrite& write : writes) {
+      if (write.was_refused) continue;
       const auto& own = candidates[write.by.client];
       const bool is_certain = std::all_of(own.begin(), own.end(), [&](const Candidate& match) {
         return match.has_done(write.by.index);
@@ -173,12 +174,13 @@ Verdict Checker::check_counters(const Walk& found, const Candidates& candidates)
     std::uint64_t least = count_of(shared_.settled(path));
     std::uint64_t most = least;
     for (const SharedWrite& write : shared_.writes().at(path)) {
+      if (write.was_refused) continue;
       const auto& own = candidates[write.by.client];
       const auto done = std::count_if(own.begin(), own.end(), [&](const Candidate& match) {
         return match.has_done(write.by.index);
       });
       if (write.certain != kNever || static_cast<std::size_t>(done) == own.size()) ++least;
-      if (!write.was_refused && done > 0) ++most;
+      if (done > 0) ++most;
     }
     const std::uint64_t count = count_of(found.tree.at(path).value);
     if (count < least || count > most)
