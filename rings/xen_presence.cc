@@ -2,7 +2,9 @@
 #include "rings/xen_presence.h"
 
 #include <unistd.h>
+extern "C" {  // this header does not say it itself
 #include <xenevtchn.h>
+}
 
 #include <cerrno>
 #include <cstring>
