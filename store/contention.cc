@@ -62,12 +62,10 @@ void Contention::end_turn(ConnId conn, std::vector<ConnId>& wake) {
   turns_.erase(turn);
 }
 
-void Contention::finished(ConnId conn, Time /*now*/, std::vector<ConnId>& wake) {
-  end_turn(conn, wake);
-}
+void Contention::finished(ConnId conn, std::vector<ConnId>& wake) { end_turn(conn, wake); }
 
-void Contention::gone(ConnId conn, Time now, std::vector<ConnId>& wake) {
-  finished(conn, now, wake);
+void Contention::gone(ConnId conn, std::vector<ConnId>& wake) {
+  end_turn(conn, wake);
   const auto found = losers_.find(conn);
   if (found == losers_.end()) return;
   const std::string path = found->second.path;

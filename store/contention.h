@@ -38,8 +38,8 @@ class Contention {
 
   /// The transaction of the connection's turn ended, or it is gone. The
   /// connections that may try again now are appended to `wake`.
-  void finished(ConnId conn, Time now, std::vector<ConnId>& wake);
-  void gone(ConnId conn, Time now, std::vector<ConnId>& wake);
+  void finished(ConnId conn, std::vector<ConnId>& wake);
+  void gone(ConnId conn, std::vector<ConnId>& wake);
 
   /// Has the turn (its START went through may_start as first of its queue).
   bool has_turn(ConnId conn) const { return turns_.contains(conn); }

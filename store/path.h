@@ -13,7 +13,7 @@
 namespace store {
 
 /// What follows a /local/domain/<n>/ prefix may have at most this many bytes.
-inline constexpr std::size_t kPathMax = 2048;
+inline constexpr std::size_t kPathBytesMax = 2048;
 
 /// "/local/domain/<domid>", the base of the domain's relative paths.
 std::string domain_path(Domid domid);
@@ -26,7 +26,7 @@ std::string_view absolute_path(std::string_view wire, Domid base, std::string& s
 /// True for an absolute node path: legal characters [A-Za-z0-9-/_@], no empty
 /// component, no trailing slash but the root's, at most `path_max` bytes beyond
 /// a /local/domain/<n>/ prefix.
-bool is_node_path(std::string_view path, std::size_t path_max = kPathMax);
+bool is_node_path(std::string_view path, std::size_t path_max = kPathBytesMax);
 
 /// absolute_path() and is_node_path() together. Error: kInval.
 Answer<std::string_view> node_path(std::string_view wire, Domid base, std::size_t path_max,

@@ -203,6 +203,14 @@ std::size_t Store::subtree_nodes(std::string_view path) const {
   return top == nullptr ? 0 : count_nodes(*top);
 }
 
+std::size_t Store::nodes_concerned_by(Domid domid) const {
+  std::size_t nodes = 0;
+  const auto found = mentions_.find(domid);
+  if (found == mentions_.end()) return nodes;
+  for (const std::string& path : found->second) nodes += subtree_nodes(path);
+  return nodes;
+}
+
 std::vector<std::string> Store::check() const {
   std::vector<std::string> wrong;
   Usage usage;

@@ -56,6 +56,8 @@ class Store {
   Generation generation() const { return Generation{generation_}; }
   /// Nodes in the subtree, itself included; 0 when missing.
   std::size_t subtree_nodes(std::string_view path) const;
+  /// At most this many nodes change when that domain dies.
+  std::size_t nodes_concerned_by(Domid domid) const;
   /// Recounts everything that is kept by counting. Returns what does not agree.
   std::vector<std::string> check() const;
 

@@ -8,18 +8,25 @@
 namespace store {
 
 Answer<const Watch*> WatchIndex::add(Watch watch) {
-  const auto there = by_path_.find(watch.path);
-  if (there != by_path_.end()) {
-    for (const Watch* other : there->second) {
-      if (other->conn == watch.conn && other->token == watch.token) {
-        return tl::unexpected(WireError::kExist);
-      }
-    }
-  }
+  if (has(watch.conn, watch.path, watch.token)) return tl::unexpected(WireError::kExist);
   const std::uint64_t seq = watch.seq;
   const Watch& added = by_conn_[watch.conn].insert_or_assign(seq, std::move(watch)).first->second;
   by_path_[added.path].push_back(&added);
   return &added;
+}
+
+const Watch* WatchIndex::find(ConnId conn, std::string_view path, std::string_view token) const {
+  const auto there = by_path_.find(path);
+  if (there == by_path_.end()) return nullptr;
+  const auto found =
+      std::find_if(there->second.begin(), there->second.end(), [&](const Watch* watch) {
+        return watch->conn == conn && watch->token == token;
+      });
+  return found == there->second.end() ? nullptr : *found;
+}
+
+bool WatchIndex::has(ConnId conn, std::string_view path, std::string_view token) const {
+  return find(conn, path, token) != nullptr;
 }
 
 void WatchIndex::unlink(const Watch& watch) {

@@ -39,6 +39,7 @@ class WatchIndex {
   /// Error: kExist when this connection has the same path and token.
   /// The watch stays where it is until removed.
   Answer<const Watch*> add(Watch watch);
+  bool has(ConnId conn, std::string_view path, std::string_view token) const;
   /// Error: kNoent. Gives the watch that was removed.
   Answer<Watch> remove(ConnId conn, std::string_view path, std::string_view token);
   /// All watches of a connection, in order of registration.
@@ -61,6 +62,7 @@ class WatchIndex {
   using Owned = std::map<std::uint64_t, Watch>;
   void collect(std::string_view at, std::string_view path);
   void unlink(const Watch& watch);
+  const Watch* find(ConnId conn, std::string_view path, std::string_view token) const;
 
   std::unordered_map<std::string, std::vector<const Watch*>, Hash, std::equal_to<>> by_path_;
   std::unordered_map<ConnId, Owned> by_conn_;

@@ -31,7 +31,8 @@ bool Outbox::add_event(std::string_view path, std::string_view token) {
   const auto [first, last] = events_.equal_range(hash);
   for (auto event = first; event != last; ++event) {
     const std::size_t at = event->second - base_;
-    if (std::string_view(bytes_).substr(at, size) == payload && at + size <= start) {
+    const bool is_queued = at + size > sent_ && at + size <= start;
+    if (is_queued && std::string_view(bytes_).substr(at, size) == payload) {
       bytes_.resize(before);
       return false;
     }

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+#include "xenstored/poller.h"
+
+#include <cerrno>
+#include <cstdlib>
+
+#include "xenstored/log.h"
+
+namespace xenstored {
+
+Poller::Poller() : epoll_(epoll_create1(EPOLL_CLOEXEC)) {
+  if (epoll_.valid()) return;
+  log::error("epoll_create1 failed");
+  std::abort();
+}
+
+void Poller::add(int fd, std::uint32_t events, void* tag) {
+  epoll_event event{.events = events, .data = {.ptr = tag}};
+  epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event);
+}
+
+void Poller::change(int fd, std::uint32_t events, void* tag) {
+  epoll_event event{.events = events, .data = {.ptr = tag}};
+  epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, fd, &event);
+}
+
+void Poller::remove(int fd) { epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr); }
+
+std::span<const epoll_event> Poller::wait(int timeout_ms) {
+  const int count =
+      epoll_wait(epoll_.get(), ready_.data(), static_cast<int>(ready_.size()), timeout_ms);
+  return {ready_.data(), count < 0 ? 0U : static_cast<std::size_t>(count)};
+}
+
+}  // namespace xenstored
