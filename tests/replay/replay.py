@@ -1,0 +1,357 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Plays a recorded series against a daemon: every request in the recorded order, each after the
+answer to the one before, and compares all that each connection is sent with what was recorded.
+
+`Replay` plays it as it was. `KillReplay` kills the server (SIGKILL) after chosen steps and does
+then what clients do: sockets connect, register their watches and run an interrupted transaction
+again; guests connect to the channel that the kill cut, and retry a transaction when its end says
+EAGAIN. Recorded answers must come back all the same.
+
+As a program: `replay.py [--kills all|none|N] [--offset K] [SERIES...]` plays with a kill after
+every step (default), after none, or after every Nth, beginning with step K."""
+
+import argparse
+import collections
+import os
+import pathlib
+import signal
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+
+import recorded  # noqa: E402
+import xs  # noqa: E402
+
+_SPARE_DOMID = 1000  # domains that stand in for shutdowns: far from any recorded domid
+_NAME = {getattr(xs, name): name for name in (
+    "DIRECTORY", "READ", "GET_PERMS", "WATCH", "UNWATCH", "TRANSACTION_START", "TRANSACTION_END",
+    "INTRODUCE", "GET_DOMAIN_PATH", "WRITE", "MKDIR", "RM", "SET_PERMS", "WATCH_EVENT", "ERROR",
+    "RESUME")}
+
+# The differences that are legal, with their reasons. The tests assert how often each occurs.
+CONFLICT = "EAGAIN recorded, OK answered: we refuse a commit only if an answer would now differ"
+MERGED = "event recorded as dropped, because an equal one was queued: we had delivered that one"
+LOST = "event sent to a socket that a kill closed: the client's new watch fires instead"
+
+
+class Difference(AssertionError):
+    """The daemon did something else than what was recorded."""
+
+
+def printed(frame):
+    """A frame in the trace's form: the operation's name, and the payload with spaces for NULs."""
+    op, _, _, payload = frame
+    return _NAME[op], payload.replace(b"\0", b" ").decode("latin-1")
+
+
+class Peer:
+    """One recorded connection, as its client sees it."""
+
+    def __init__(self, name, rundir, outputs):
+        self.name, self.rundir, self.outputs = name, rundir, outputs
+        self.domid = recorded.domid_of(name)
+        self.position = 0  # in outputs
+        self.frames = []  # received and not yet compared
+        self.watches = []  # payloads, in order of registration
+        self.tx_id = 0
+        self.tx_steps = []  # asked in the open transaction
+        self.doomed = False
+        self.client = xs.Client(rundir, self.domid)
+
+    def call(self, op, payload, tx=0):
+        """Sends a request and returns its printed reply; events that come first become frames."""
+        self.client.send(getattr(xs, op), payload, tx)
+        while (frame := printed(self.client.recv()))[0] == "WATCH_EVENT":
+            self.frames.append(frame)
+        return frame
+
+    def ask(self, step):
+        """Makes the step's request, and its reply a frame. Commits that a kill doomed are
+        retried."""
+        reply = self.call(step.op, step.payload, self.tx_id if step.in_tx else 0)
+        if self.doomed and step.op == "TRANSACTION_END":
+            self.doomed = False
+            if step.payload == b"T\0":
+                self._expect(step, reply, ("ERROR", "EAGAIN "))
+                self.run_transaction_again()
+                reply = self.call(step.op, step.payload, self.tx_id)
+        self._remember(step, reply)
+        if step.op == "TRANSACTION_START":
+            reply = (reply[0], step.answer.text)  # ids are the server's business
+        self.frames.append(reply)
+        return reply
+
+    def _remember(self, step, reply):
+        if reply[0] == "ERROR":
+            pass
+        elif step.op == "WATCH":
+            self.watches.append(step.payload)
+        elif step.op == "UNWATCH":
+            self.watches.remove(step.payload)
+        elif step.op == "TRANSACTION_START":
+            self.tx_id = int(reply[1])
+        if step.op == "TRANSACTION_END":
+            self.tx_id, self.tx_steps = 0, []
+        elif step.in_tx:
+            self.tx_steps.append(step)
+
+    @staticmethod
+    def _expect(step, reply, expected):
+        if reply != expected:
+            raise Difference(f"{step}\n  answered {reply}\n  not      {expected}")
+
+    def run_transaction_again(self):
+        self.tx_id = int(self.call("TRANSACTION_START", b"\0")[1])
+        for step in self.tx_steps:
+            reply = self.call(step.op, step.payload, self.tx_id)
+            self._expect(step, reply, (step.answer.op, step.answer.text))
+
+    def gather(self):
+        """Makes frames of all that has arrived."""
+        while not self.client.quiet():
+            self.frames.append(printed(self.client.recv()))
+
+    def gather_rest(self):
+        """Makes frames of all that still arrives on a connection whose server is dead."""
+        try:
+            while True:
+                self.frames.append(printed(self.client.recv()))
+        except xs.Closed:
+            self.client.close()
+
+    def come_back(self):
+        """Connects again after a kill and restores what a kill takes from this kind of client."""
+        if self.domid is None:
+            self.client = xs.Client(self.rundir)
+            self._watch_again()
+            if self.tx_id:
+                self.run_transaction_again()
+        else:
+            self._connect_guest()
+            self.doomed = self.tx_id != 0
+
+    def _watch_again(self):
+        for payload in self.watches:
+            self.client.send(xs.WATCH, payload)
+        for payload in self.watches:
+            if printed(self.client.recv()) != ("WATCH", "OK "):
+                raise Difference(f"{self.name}: cannot watch {payload} again")
+            first = self.client.recv()
+            if first[0] != xs.WATCH_EVENT or first[3] != payload:
+                raise Difference(f"{self.name}: no first event for {payload}, but {first}")
+
+    def _connect_guest(self):
+        """The guests' socket is the server's own, so it is gone until the next server makes it."""
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                self.client = xs.Client(self.rundir, self.domid)
+                self.call("GET_DOMAIN_PATH", b"0\0")
+                return
+            except (OSError, xs.Closed):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.001)
+
+
+class Replay:
+    """Plays a trace on a running daemon. `received` tells afterwards, step by step, which frames
+    each connection got because of it; `allowed` how often which legal difference occurred."""
+
+    def __init__(self, trace, daemon):
+        self.trace, self.daemon = trace, daemon
+        self.control = daemon.client()  # the hypervisor's voice, and the barrier
+        self.peers = {}
+        self.received = []
+        self.allowed = collections.Counter()
+        self._merged = collections.Counter(trace.merged)
+        self._spare = _SPARE_DOMID
+        for number in range(sum(step.kind == "shutdown" for step in trace.steps)):
+            self._control(xs.INTRODUCE, b"%d\0001\0001\0" % (_SPARE_DOMID + number))
+
+    def run(self, progress=lambda done: None):
+        for index, step in enumerate(self.trace.steps):
+            getattr(self, f"_{step.kind}")(step)
+            self._settle(index)
+            self.received.append({peer.name: peer.frames for peer in self.peers.values()
+                                  if peer.frames})
+            for peer in self.peers.values():
+                self._compare(peer, step)
+            if step.kind in ("disconnect", "gone"):
+                self._retire(step)
+            progress(index + 1)
+        for peer in list(self.peers.values()):
+            self._complete(peer)
+            peer.client.close()
+        self.control.close()
+
+    def _settle(self, _index):
+        """Waits until everything that the step caused has been sent, and takes it in: a server
+        that answers this later request has published all of the earlier one's effects."""
+        self._control(xs.GET_DOMAIN_PATH, b"0\0")
+        for peer in self.peers.values():
+            peer.gather()
+
+    def _control(self, op, payload):
+        reply = self.control.call(op, payload)
+        if isinstance(reply, str):
+            raise Difference(f"{_NAME.get(op, op)} ({payload}) answered {reply}")
+
+    # What each kind of step does.
+
+    def _request(self, step):
+        reply = self.peers[step.conn].ask(step)
+        recorded_answer = (step.answer.op, step.answer.text)
+        if recorded_answer == ("ERROR", "EAGAIN ") and reply == ("TRANSACTION_END", "OK "):
+            self.peers[step.conn].frames[-1] = recorded_answer
+            self.allowed[CONFLICT] += 1
+
+    def _connect(self, step):
+        self.peers[step.conn] = Peer(
+            step.conn, self.daemon.rundir, self.trace.outputs[step.conn])
+
+    _introduced = _connect
+
+    def _disconnect(self, step):
+        """The recorded client went away; see _retire."""
+
+    def _gone(self, step):
+        self._control(xs.RELEASE, b"%d\0" % recorded.domid_of(step.conn))
+
+    def _shutdown(self, _step):
+        """A shutdown only the hypervisor can tell of; the release of a domain that nobody knows
+        has the same effect: one @releaseDomain."""
+        self._control(xs.RELEASE, b"%d\0" % self._spare)
+        self._spare += 1
+
+    def _retire(self, step):
+        peer = self.peers.pop(step.conn)
+        self._complete(peer)
+        peer.client.close()
+
+    # Comparing.
+
+    def _compare(self, peer, step):
+        for frame in peer.frames:
+            if peer.position < len(peer.outputs):
+                output = peer.outputs[peer.position]
+                if frame == (output.op, output.text):
+                    peer.position += 1
+                    continue
+            if frame[0] == "WATCH_EVENT" and self._merged[frame[1]]:
+                self._merged[frame[1]] -= 1
+                self.allowed[MERGED] += 1
+                continue
+            self._fail(peer, step, frame)
+        peer.frames = []
+
+    @staticmethod
+    def _fail(peer, step, frame):
+        rest = peer.outputs[peer.position:peer.position + 3]
+        raise Difference(f"{step}\n  {peer.name} was sent {frame}\n  recorded is  " + "\n".join(
+            f"{output.where}: {output.op} ({output.text})" for output in rest))
+
+    @staticmethod
+    def _complete(peer):
+        if peer.position < len(peer.outputs):
+            output = peer.outputs[peer.position]
+            raise Difference(f"{peer.name} was never sent {output}")
+
+
+class KillReplay(Replay):
+    """Kills the server after each step whose index `kill_after` accepts. `expected` is the
+    `received` of a plain replay. The daemon must be supervised."""
+
+    def __init__(self, trace, daemon, expected, kill_after):
+        super().__init__(trace, daemon)
+        self.kills = 0
+        self._expected, self._kill_after = expected, kill_after
+        self._killed_pid = 0
+
+    def _settle(self, index):
+        if not self._kill_after(index):
+            super()._settle(index)
+            return
+        self._kill()
+        self._account(index)
+
+    def _kill(self):
+        pid = self._server_pid()
+        os.kill(pid, signal.SIGKILL)
+        self.kills, self._killed_pid = self.kills + 1, pid
+        for peer in self.peers.values():
+            peer.gather_rest()
+        self.control.close()
+        self.control = self.daemon.client()
+        for peer in self.peers.values():
+            peer.come_back()
+
+    def _server_pid(self):
+        pid_file = pathlib.Path(self.daemon.rundir, "xenstored-server.pid")
+        deadline = time.monotonic() + 10
+        while True:
+            text = pid_file.read_text() if pid_file.exists() else ""
+            if text.endswith("\n") and int(text) != self._killed_pid:
+                return int(text)
+            if time.monotonic() > deadline:
+                raise Difference(f"no new server: {pid_file} says {text!r}")
+            time.sleep(0.0005)
+
+    def _account(self, index):
+        """What a kill kept from a socket is lost with it; a guest must have got everything."""
+        for peer in self.peers.values():
+            due = self._expected[index].get(peer.name, [])
+            missing = due[len(peer.frames):]
+            if peer.domid is None and missing and peer.frames == due[:len(peer.frames)]:
+                self.allowed[LOST] += len(missing)
+                peer.frames = due
+
+
+def serve(supervised):
+    """A daemon for a replay, not yet started."""
+    options = ["--supervise"] if supervised else []
+    return xs.Daemon(*options, binary="xenstored-with-guests")
+
+
+def play(series, kill_after=None, progress=lambda done: None):
+    """Plays a series plainly, and once more with kills if `kill_after` is given; returns the last
+    of the two replays."""
+    trace = recorded.load(series)
+    with serve(supervised=False) as daemon:
+        plain = Replay(trace, daemon)
+        plain.run()
+    if kill_after is None:
+        return plain
+    with serve(supervised=True) as daemon:
+        killing = KillReplay(trace, daemon, plain.received, kill_after)
+        killing.run(progress)
+    return killing
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--kills", default="all", help="all (default), none, or N: every Nth step")
+    parser.add_argument("--offset", type=int, default=0, help="of the first step with a kill")
+    parser.add_argument("series", nargs="*", default=recorded.SERIES)
+    options = parser.parse_args()
+    stride = int({"all": 1, "none": 0}.get(options.kills, options.kills))
+    for series in options.series:
+        count = len(recorded.load(series).steps)
+
+        def progress(done):
+            if done % 100 == 0 or done == count:
+                print(f"\r{series}: {done} of {count} steps", end="", flush=True)
+
+        begin = time.monotonic()
+        kill_after = (lambda index: index % stride == options.offset) if stride else None
+        result = play(series, kill_after, progress)
+        print(f"\r{series}: {count} steps, {getattr(result, 'kills', 0)} kills, "
+              f"{time.monotonic() - begin:.1f} s")
+        for reason, times in result.allowed.items():
+            print(f"  {times:4} x {reason}")
+
+
+if __name__ == "__main__":
+    main()
