@@ -15,7 +15,7 @@
 namespace load {
 namespace {
 
-constexpr std::size_t kInputBytes = 256 * 1024;
+constexpr std::size_t kInputBytes = 64 * 1024;
 
 int open_socket(const std::string& path) {
   sockaddr_un address{};
@@ -84,15 +84,15 @@ void Connection::flush(Outbox& out) {
 }
 
 void Connection::fill(bool wait) {
-  if (input_.empty()) input_.resize(kInputBytes);  // not before: silent connections need none
+  // Not before: silent connections need none. Not zeroed: a connection may live for one reply.
+  if (!input_) input_ = std::make_unique_for_overwrite<char[]>(kInputBytes);
   // Only a part of one frame is ever left over, so moving it is cheap and always makes room.
   if (begin_ > 0) {
-    std::memmove(input_.data(), input_.data() + begin_, end_ - begin_);
+    std::memmove(input_.get(), input_.get() + begin_, end_ - begin_);
     end_ -= begin_;
     begin_ = 0;
   }
-  const ssize_t got =
-      recv(fd_, input_.data() + end_, input_.size() - end_, wait ? 0 : MSG_DONTWAIT);
+  const ssize_t got = recv(fd_, input_.get() + end_, kInputBytes - end_, wait ? 0 : MSG_DONTWAIT);
   if (got == 0) die("the server closed a connection");
   if (got > 0) {
     end_ += static_cast<std::size_t>(got);
@@ -106,10 +106,10 @@ void Connection::fill(bool wait) {
 std::optional<Frame> Connection::next() {
   xenstored::Header header{};
   if (end_ - begin_ < sizeof header) return std::nullopt;
-  std::memcpy(&header, input_.data() + begin_, sizeof header);
+  std::memcpy(&header, input_.get() + begin_, sizeof header);
   if (header.len > xenstored::kPayloadMax) die("the server sent a frame of impossible length");
   if (end_ - begin_ < sizeof header + header.len) return std::nullopt;
-  const char* payload = input_.data() + begin_ + sizeof header;
+  const char* payload = input_.get() + begin_ + sizeof header;
   begin_ += sizeof header + header.len;
   return Frame{header.type, header.req_id, header.tx_id, {payload, header.len}};
 }

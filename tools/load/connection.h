@@ -10,10 +10,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "xenstored/wire.h"
 
@@ -74,9 +74,9 @@ class Connection {
 
  private:
   int fd_;
-  std::vector<char> input_;
-  std::size_t begin_ = 0;  ///< bytes of input_ taken by next()
-  std::size_t end_ = 0;    ///< bytes of input_ filled
+  std::unique_ptr<char[]> input_;  ///< none until something arrives
+  std::size_t begin_ = 0;          ///< bytes of input_ taken by next()
+  std::size_t end_ = 0;            ///< bytes of input_ filled
 };
 
 }  // namespace load
