@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cmath>
 #include <utility>
 
 #include "tools/load/node_sessions.h"
@@ -260,33 +261,16 @@ void run_siblings(const Options& options) {
   bench.remove(root_of(options));
 }
 
-/// How much more memory there is than at the first call, per node of the tree.
-class Growth {
- public:
-  Growth(const Options& options, pid_t server)
-      : area_(options.area),
-        server_(server),
-        anon_kib_(memory_of(server).anon_kib),
-        area_bytes_(allocated_bytes(area_)) {}
-
-  void describe_at(std::uint64_t nodes, Json& line) const {
-    const auto per_node = [nodes](std::uint64_t now, std::uint64_t before) {
-      const double grown = static_cast<double>(now) - static_cast<double>(before);
-      return std::round(grown / static_cast<double>(nodes) * 10) / 10;
-    };
-    line["nodes_in_tree"] = nodes;
-    line["anon_bytes_per_node"] = per_node(memory_of(server_).anon_kib * 1024, anon_kib_ * 1024);
-    if (!area_.empty()) {
-      line["area_bytes_per_node"] = per_node(allocated_bytes(area_), area_bytes_);
-    }
-  }
-
- private:
-  std::string area_;
-  pid_t server_;
-  std::uint64_t anon_kib_;
-  std::uint64_t area_bytes_;
-};
+/// All the server holds, shared out to the tree's nodes: what it held before the first is counted
+/// too, so the figures err upwards, the more so the smaller the tree.
+void describe_size(const Options& options, pid_t server, std::uint64_t nodes, Json& line) {
+  const auto per_node = [nodes](std::uint64_t bytes) {
+    return std::round(static_cast<double>(bytes) / static_cast<double>(nodes) * 10) / 10;
+  };
+  line["nodes_in_tree"] = nodes;
+  line["anon_bytes_per_node"] = per_node(memory_of(server).anon_kib * 1024);
+  if (!options.area.empty()) line["area_bytes_per_node"] = per_node(allocated_bytes(options.area));
+}
 
 // A prime that divides no power of ten, so every leaf is met once.
 constexpr std::uint64_t kScatter = 7919;
@@ -301,7 +285,6 @@ void run_insert(const Options& options) {
   if (options.clients != 1) die("insert has one client");
   Bench bench(options);
   const Background background = make_background(options);
-  const Growth growth(options, bench.server());
   auto lanes = make_inserter(options);
   Driver driver(lanes, bench.server());
   std::uint64_t done = 0;
@@ -314,7 +297,9 @@ void run_insert(const Options& options) {
     done += step.ops;
     line["to"] = done;
     line["us_per_insert"] = outcome.seconds * 1e6 / static_cast<double>(step.ops);
-    if (!options.scattered || done == options.nodes) growth.describe_at(tree_nodes(done), line);
+    if (!options.scattered || done == options.nodes) {
+      describe_size(options, bench.server(), tree_nodes(done), line);
+    }
     print(line);
   }
 }
