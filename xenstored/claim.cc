@@ -13,7 +13,7 @@ store::Result<Claim, std::string> Claim::take(const Options& options) {
   if (::mkdir(options.run_dir.c_str(), 0755) != 0 && errno != EEXIST) {
     return tl::unexpected("cannot make " + options.run_dir + ": " + std::strerror(errno));
   }
-  auto socket = SocketClaim::take(options.socket_path);
+  auto socket = SocketClaim::take(options.socket_path, options.server_pid_file());
   if (!socket.has_value()) return tl::unexpected(socket.error());
   auto pid_file = PidFile::take(options.pid_file);
   if (!pid_file.has_value()) {

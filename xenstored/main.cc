@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 /// xenstored: what kind of process this start is, and its parts.
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -23,7 +22,7 @@ using xenstored::kExitRefused;
 using xenstored::Options;
 
 int refuse(const std::string& reason) {
-  fmt::print(stderr, "xenstored: {}\n", reason);
+  std::fprintf(stderr, "xenstored: %s\n", reason.c_str());
   return kExitRefused;
 }
 
@@ -52,16 +51,15 @@ int serve_alone(const Options& options) {
     note_server_pid(options);
     xenstored::log::ready();
     if (options.print_pid) {
-      fmt::print("{}\n", ::getpid());
+      std::printf("%d\n", ::getpid());
       std::fflush(stdout);
     }
     xenstored::sd_notify("READY=1");
   };
-  const int exit_code =
-      xenstored::run_server(options, {claim.value().socket.listen_fd(), on_ready});
+  const int exit_code = xenstored::run_server(options, {claim->socket.listen_fd(), on_ready});
   xenstored::sd_notify("STOPPING=1");
   if (exit_code == 0) ::unlink(options.server_pid_file().c_str());
-  claim.value().give_up();
+  claim->give_up();
   return exit_code;
 }
 
@@ -75,7 +73,7 @@ int serve_kept(const Options& options) {
     note_server_pid(options);
     xenstored::log::ready();
     if (!options.foreground) xenstored::detach_stdio();
-    xenstored::sd_notify(fmt::format("READY=1\nMAINPID={}", ::getppid()).c_str());
+    xenstored::sd_notify(("READY=1\nMAINPID=" + std::to_string(::getppid())).c_str());
     xenstored::tell_keeper_ready(inherited);
   };
   return xenstored::run_server(options, {inherited.listen_fd, on_ready});
@@ -86,9 +84,9 @@ int serve_kept(const Options& options) {
 int main(int argc, char* argv[]) {
   const auto parsed = xenstored::parse_options(argc, argv);
   if (!parsed.has_value()) return refuse(parsed.error());
-  const Options& options = parsed.value();
+  const Options& options = *parsed;
   if (options.show_help) {
-    fmt::print("{}", xenstored::usage());
+    std::fputs(xenstored::usage().c_str(), stdout);
     return 0;
   }
   if (!options.no_domain_init) return refuse_domains();

@@ -14,7 +14,7 @@ namespace xenstored {
 namespace {
 
 /// A turn that traces more than this is written in pieces.
-constexpr std::size_t kBufferMax = 64 * 1024;
+constexpr std::size_t kBufferMax = 65536;
 
 /// NUL separates the parts of a payload; 4.17 shows it as a space.
 void append_payload(std::string& line, std::string_view payload) {

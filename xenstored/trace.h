@@ -44,6 +44,8 @@ class Trace {
   /// SIGHUP: the file may have been rotated away. Nothing while off.
   store::Result<void, int> reopen();
   bool is_on() const { return is_on_; }
+  /// The file named last; empty if none, or for standard output.
+  const std::string& path() const { return path_; }
 
   void in(store::ConnId conn, std::uint32_t type, store::TxId tx, std::string_view payload) {
     if (is_on_) [[unlikely]]

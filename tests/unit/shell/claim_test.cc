@@ -38,13 +38,15 @@ UniqueFd bound_socket(const std::string& path) {
 
 class ClaimTest : public testing::Test {
  protected:
+  store::Result<SocketClaim, std::string> take() { return SocketClaim::take(socket_, pid_file_); }
+
   TempDir dir_;
   const std::string socket_ = dir_.path("socket");
   const std::string pid_file_ = dir_.path("pid");
 };
 
 TEST_F(ClaimTest, SocketListensWithMode0600) {
-  const auto claim = SocketClaim::take(socket_);
+  const auto claim = take();
   ASSERT_TRUE(claim.has_value()) << claim.error();
   struct stat status {};
   ASSERT_EQ(::stat(socket_.c_str(), &status), 0);
@@ -53,16 +55,19 @@ TEST_F(ClaimTest, SocketListensWithMode0600) {
 }
 
 TEST_F(ClaimTest, SecondClaimIsRefusedAndTheFirstGoesOn) {
-  const auto first = SocketClaim::take(socket_);
+  const auto first = take();
   ASSERT_TRUE(first.has_value());
-  EXPECT_FALSE(SocketClaim::take(socket_).has_value());
+  ASSERT_TRUE(write_pid(pid_file_, 4711));
+  const auto second = take();
+  ASSERT_FALSE(second.has_value());
+  EXPECT_NE(second.error().find("4711"), std::string::npos) << second.error();
   EXPECT_TRUE(can_connect(socket_));
 }
 
 TEST_F(ClaimTest, StaleSocketIsReplaced) {
   bound_socket(socket_).reset();
   ASSERT_FALSE(can_connect(socket_));
-  const auto claim = SocketClaim::take(socket_);
+  const auto claim = take();
   ASSERT_TRUE(claim.has_value()) << claim.error();
   EXPECT_TRUE(can_connect(socket_));
 }
@@ -70,18 +75,34 @@ TEST_F(ClaimTest, StaleSocketIsReplaced) {
 TEST_F(ClaimTest, DaemonOfAnotherMakeIsLeftAlone) {
   const UniqueFd other = bound_socket(socket_);
   ASSERT_EQ(::listen(other.get(), 1), 0);
-  EXPECT_FALSE(SocketClaim::take(socket_).has_value());
+  EXPECT_FALSE(take().has_value());
   EXPECT_TRUE(can_connect(socket_));
 }
 
-TEST_F(ClaimTest, WhatIsNoSocketIsLeftAlone) {
-  put(socket_, "precious");
-  EXPECT_FALSE(SocketClaim::take(socket_).has_value());
-  EXPECT_EQ(contents(socket_), "precious");
+TEST_F(ClaimTest, DevicesAndDirectoriesAreLeftAlone) {
+  ASSERT_EQ(::mkfifo(socket_.c_str(), 0600), 0);
+  EXPECT_FALSE(take().has_value());
+  EXPECT_TRUE(std::filesystem::is_fifo(socket_));
+  ASSERT_TRUE(std::filesystem::remove(socket_));
+  ASSERT_TRUE(std::filesystem::create_directory(socket_));
+  EXPECT_FALSE(take().has_value());
+  EXPECT_TRUE(std::filesystem::is_directory(socket_));
+}
+
+TEST_F(ClaimTest, FilesAndLinksInItsPlaceAreReplacedAndLinksNotFollowed) {
+  put(socket_, "left over");
+  EXPECT_TRUE(take().has_value());
+  std::filesystem::remove(socket_);
+  put(dir_.path("precious"), "kept");
+  std::filesystem::create_symlink(dir_.path("precious"), socket_);
+  const auto claim = take();
+  ASSERT_TRUE(claim.has_value()) << claim.error();
+  EXPECT_TRUE(can_connect(socket_));
+  EXPECT_EQ(contents(dir_.path("precious")), "kept");
 }
 
 TEST_F(ClaimTest, PathTooLongForASocketIsRefused) {
-  EXPECT_FALSE(SocketClaim::take("/" + std::string(120, 'x')).has_value());
+  EXPECT_FALSE(SocketClaim::take("/" + std::string(120, 'x'), pid_file_).has_value());
 }
 
 TEST_F(ClaimTest, PidFileOfADeadProcessIsOverwritten) {
