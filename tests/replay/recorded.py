@@ -103,13 +103,13 @@ class _TransactionGuess:
     one thing after the other: all its requests between START's reply and END are inside. A kernel
     shares its connection among threads. A thread waits for each reply, so what is asked while the
     transaction's own request is unanswered is another thread's; so are the announcements under
-    control/feature-, which Linux never makes in a transaction."""
+    control/feature-, which Linux never makes in a transaction. Watches know no transactions."""
 
     def __init__(self):
         self._open = {}  # conn -> the transaction's request that is unanswered, or None
 
     def asked(self, step):
-        if step.conn not in self._open:
+        if step.conn not in self._open or step.op in ("WATCH", "UNWATCH"):
             return
         if step.op == "TRANSACTION_END":
             del self._open[step.conn]
@@ -237,7 +237,10 @@ class _Parser:
 def load(series, directory=DIRECTORY):
     """Parses all phases of a series, in order. Raises BadTrace."""
     parser = _Parser(series)
-    for path in sorted(directory.glob(f"{series}-[0-9][0-9]-*.txt")):
+    phases = sorted(directory.glob(f"{series}-[0-9][0-9]-*.txt"))
+    if not phases:
+        raise BadTrace(f"no phase of {series} in {directory}")
+    for path in phases:
         for number, line in enumerate(path.read_text("latin-1").splitlines(), 1):
             parser.line(line, f"{path.name}:{number}")
     return parser.finish()

@@ -13,10 +13,12 @@ every step (default), after none, or after every Nth, beginning with step K."""
 
 import argparse
 import collections
+import contextlib
 import os
 import pathlib
 import signal
 import sys
+import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
@@ -58,13 +60,16 @@ class Peer:
         self.tx_id = 0
         self.tx_steps = []  # asked in the open transaction
         self.doomed = False
-        self.client = xs.Client(rundir, self.domid)
+        self.again = 0  # transactions run again because of kills
+        self._connect()
 
     def call(self, op, payload, tx=0):
         """Sends a request and returns its printed reply; events that come first become frames."""
         self.client.send(getattr(xs, op), payload, tx)
         while (frame := printed(self.client.recv()))[0] == "WATCH_EVENT":
             self.frames.append(frame)
+        if frame[0] not in (op, "ERROR"):
+            raise Difference(f"{self.name} asked {op} ({payload}) and was sent {frame}")
         return frame
 
     def ask(self, step):
@@ -103,6 +108,7 @@ class Peer:
             raise Difference(f"{step}\n  answered {reply}\n  not      {expected}")
 
     def run_transaction_again(self):
+        self.again += 1
         self.tx_id = int(self.call("TRANSACTION_START", b"\0")[1])
         for step in self.tx_steps:
             reply = self.call(step.op, step.payload, self.tx_id)
@@ -110,26 +116,30 @@ class Peer:
 
     def gather(self):
         """Makes frames of all that has arrived."""
-        while not self.client.quiet():
+        while self.client and not self.client.quiet():
             self.frames.append(printed(self.client.recv()))
 
     def gather_rest(self):
-        """Makes frames of all that still arrives on a connection whose server is dead."""
+        """Makes frames of all that still arrives on a connection that the server closed."""
         try:
-            while True:
+            while self.client:
                 self.frames.append(printed(self.client.recv()))
         except xs.Closed:
+            self.close()
+
+    def close(self):
+        if self.client:
             self.client.close()
+            self.client = None
 
     def come_back(self):
         """Connects again after a kill and restores what a kill takes from this kind of client."""
+        self._connect()
         if self.domid is None:
-            self.client = xs.Client(self.rundir)
             self._watch_again()
             if self.tx_id:
                 self.run_transaction_again()
         else:
-            self._connect_guest()
             self.doomed = self.tx_id != 0
 
     def _watch_again(self):
@@ -142,8 +152,9 @@ class Peer:
             if first[0] != xs.WATCH_EVENT or first[3] != payload:
                 raise Difference(f"{self.name}: no first event for {payload}, but {first}")
 
-    def _connect_guest(self):
-        """The guests' socket is the server's own, so it is gone until the next server makes it."""
+    def _connect(self):
+        """Connects, and waits until the server has accepted that. The guests' socket is the
+        server's own, so after a kill it is gone until the next server makes it."""
         deadline = time.monotonic() + 10
         while True:
             try:
@@ -165,27 +176,36 @@ class Replay:
         self.control = daemon.client()  # the hypervisor's voice, and the barrier
         self.peers = {}
         self.received = []
+        self.kills = 0
         self.allowed = collections.Counter()
+        self.again = collections.Counter()  # transactions run again because of kills, by client
         self._merged = collections.Counter(trace.merged)
         self._spare = _SPARE_DOMID
         for number in range(sum(step.kind == "shutdown" for step in trace.steps)):
             self._control(xs.INTRODUCE, b"%d\0001\0001\0" % (_SPARE_DOMID + number))
 
     def run(self, progress=lambda done: None):
-        for index, step in enumerate(self.trace.steps):
-            getattr(self, f"_{step.kind}")(step)
-            self._settle(index)
-            self.received.append({peer.name: peer.frames for peer in self.peers.values()
-                                  if peer.frames})
+        """Plays all; raises Difference."""
+        try:
+            for index, step in enumerate(self.trace.steps):
+                self._play(index, step)
+                progress(index + 1)
             for peer in self.peers.values():
-                self._compare(peer, step)
-            if step.kind in ("disconnect", "gone"):
-                self._retire(step)
-            progress(index + 1)
-        for peer in list(self.peers.values()):
-            self._complete(peer)
-            peer.client.close()
-        self.control.close()
+                self._finish(peer)
+        finally:
+            for peer in self.peers.values():
+                peer.close()
+            self.control.close()
+
+    def _play(self, index, step):
+        getattr(self, f"_{step.kind}")(step)
+        self._settle(index)
+        self.received.append({peer.name: peer.frames for peer in self.peers.values()
+                              if peer.frames})
+        for peer in self.peers.values():
+            self._compare(peer, step)
+        if step.kind in ("disconnect", "gone"):
+            self._finish(self.peers.pop(step.conn))
 
     def _settle(self, _index):
         """Waits until everything that the step caused has been sent, and takes it in: a server
@@ -215,10 +235,11 @@ class Replay:
     _introduced = _connect
 
     def _disconnect(self, step):
-        """The recorded client went away; see _retire."""
+        """The client closes once what came until then has been compared: see _play."""
 
     def _gone(self, step):
         self._control(xs.RELEASE, b"%d\0" % recorded.domid_of(step.conn))
+        self.peers[step.conn].gather_rest()
 
     def _shutdown(self, _step):
         """A shutdown only the hypervisor can tell of; the release of a domain that nobody knows
@@ -226,10 +247,10 @@ class Replay:
         self._control(xs.RELEASE, b"%d\0" % self._spare)
         self._spare += 1
 
-    def _retire(self, step):
-        peer = self.peers.pop(step.conn)
+    def _finish(self, peer):
         self._complete(peer)
-        peer.client.close()
+        self.again["guests" if peer.domid is not None else "sockets"] += peer.again
+        peer.close()
 
     # Comparing.
 
@@ -266,7 +287,6 @@ class KillReplay(Replay):
 
     def __init__(self, trace, daemon, expected, kill_after):
         super().__init__(trace, daemon)
-        self.kills = 0
         self._expected, self._kill_after = expected, kill_after
         self._killed_pid = 0
 
@@ -274,10 +294,11 @@ class KillReplay(Replay):
         if not self._kill_after(index):
             super()._settle(index)
             return
-        self._kill()
+        step = self.trace.steps[index]
+        self._kill(gone=step.conn if step.kind == "gone" else None)
         self._account(index)
 
-    def _kill(self):
+    def _kill(self, gone):
         pid = self._server_pid()
         os.kill(pid, signal.SIGKILL)
         self.kills, self._killed_pid = self.kills + 1, pid
@@ -286,7 +307,8 @@ class KillReplay(Replay):
         self.control.close()
         self.control = self.daemon.client()
         for peer in self.peers.values():
-            peer.come_back()
+            if peer.name != gone:
+                peer.come_back()
 
     def _server_pid(self):
         pid_file = pathlib.Path(self.daemon.rundir, "xenstored-server.pid")
@@ -309,22 +331,31 @@ class KillReplay(Replay):
                 peer.frames = due
 
 
-def serve(supervised):
-    """A daemon for a replay, not yet started."""
-    options = ["--supervise"] if supervised else []
-    return xs.Daemon(*options, binary="xenstored-with-guests")
+@contextlib.contextmanager
+def serve(*options):
+    """A daemon for one replay. What it logged is shown if the replay fails."""
+    with tempfile.TemporaryFile("w+") as log:
+        daemon = xs.Daemon(*options, binary="xenstored-with-guests")
+        try:
+            yield daemon.start(stderr=log)
+        except BaseException:
+            log.seek(0)
+            sys.stderr.writelines(log.readlines()[-20:])
+            raise
+        finally:
+            daemon.stop()
 
 
 def play(series, kill_after=None, progress=lambda done: None):
     """Plays a series plainly, and once more with kills if `kill_after` is given; returns the last
     of the two replays."""
     trace = recorded.load(series)
-    with serve(supervised=False) as daemon:
+    with serve() as daemon:
         plain = Replay(trace, daemon)
         plain.run()
     if kill_after is None:
         return plain
-    with serve(supervised=True) as daemon:
+    with serve("--supervise") as daemon:
         killing = KillReplay(trace, daemon, plain.received, kill_after)
         killing.run(progress)
     return killing
@@ -347,8 +378,8 @@ def main():
         begin = time.monotonic()
         kill_after = (lambda index: index % stride == options.offset) if stride else None
         result = play(series, kill_after, progress)
-        print(f"\r{series}: {count} steps, {getattr(result, 'kills', 0)} kills, "
-              f"{time.monotonic() - begin:.1f} s")
+        print(f"\r{series}: {count} steps, {result.kills} kills, "
+              f"{time.monotonic() - begin:.1f} s; transactions run again: {dict(result.again)}")
         for reason, times in result.allowed.items():
             print(f"  {times:4} x {reason}")
 
