@@ -68,11 +68,15 @@ void Contention::gone(ConnId conn, std::vector<ConnId>& wake) {
   end_turn(conn, wake);
   const auto found = losers_.find(conn);
   if (found == losers_.end()) return;
+  // It may have been called to its turn already: then the next one is.
+  const bool was_queued = found->second.queued;
   const std::string path = found->second.path;
   leave_queue(conn, found->second);
   losers_.erase(found);
   const auto queue = queues_.find(path);
-  if (queue != queues_.end() && !queue->second.taken) wake.push_back(queue->second.order.front());
+  if (was_queued && queue != queues_.end() && !queue->second.taken) {
+    wake.push_back(queue->second.order.front());
+  }
 }
 
 Contention::Time Contention::expire(Time now, std::vector<ConnId>& wake) {

@@ -18,10 +18,9 @@ Answer<const Watch*> WatchIndex::add(Watch watch) {
 const Watch* WatchIndex::find(ConnId conn, std::string_view path, std::string_view token) const {
   const auto there = by_path_.find(path);
   if (there == by_path_.end()) return nullptr;
-  const auto found =
-      std::find_if(there->second.begin(), there->second.end(), [&](const Watch* watch) {
-        return watch->conn == conn && watch->token == token;
-      });
+  const auto found = std::find_if(
+      there->second.begin(), there->second.end(),
+      [&](const Watch* watch) { return watch->conn == conn && watch->token == token; });
   return found == there->second.end() ? nullptr : *found;
 }
 

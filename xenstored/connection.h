@@ -29,10 +29,10 @@ struct Connection {
   std::uint64_t watches = 0;
   std::uint64_t watch_bytes = 0;
 
-  bool is_closing = false;   ///< to be dropped at the end of the turn
-  bool is_held = false;      ///< its next request waits for another's transaction
-  bool is_runnable = false;  ///< in the list of those with requests left over
-  bool is_dirty = false;     ///< in the list of those with something to send
+  bool is_closing = false;     ///< to be dropped at the end of the turn
+  bool is_held = false;        ///< its next request waits for another's transaction
+  bool is_runnable = false;    ///< in the list of those with requests left over
+  bool is_dirty = false;       ///< in the list of those with something to send
   std::uint32_t interest = 0;  ///< events that epoll is asked for
 };
 

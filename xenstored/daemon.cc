@@ -37,8 +37,8 @@ std::uint64_t steady_us() {
 
 }  // namespace
 
-Daemon::Daemon(const Options& options, journal::Journal& journal, PoisonGuard& poison,
-               Trace& trace, DomainOracle& oracle)
+Daemon::Daemon(const Options& options, journal::Journal& journal, PoisonGuard& poison, Trace& trace,
+               DomainOracle& oracle)
     : options_(options), journal_(journal), poison_(poison), trace_(trace), oracle_(oracle) {
   using store::Quota;
   const Quotas& given = options.quotas;
@@ -58,7 +58,7 @@ Daemon::Daemon(const Options& options, journal::Journal& journal, PoisonGuard& p
 Daemon::~Daemon() = default;
 
 void Daemon::add_source(int fd, std::function<void()> on_ready) {
-  sources_.push_back(std::make_unique<Source>(fd, std::move(on_ready)));
+  sources_.push_back(std::make_unique<Source>(Source{fd, std::move(on_ready)}));
   poller_.add(fd, EPOLLIN, source_tag(sources_.back().get()));
 }
 
@@ -118,8 +118,8 @@ Connection* Daemon::find(store::ConnId id) {
   return found == conns_.end() ? nullptr : found->second.get();
 }
 
-void Daemon::turn() {
-  const auto ready = poller_.wait(timeout_ms());
+void Daemon::turn(bool may_wait) {
+  const auto ready = poller_.wait(may_wait ? timeout_ms() : 0);
   now_us_ = steady_us();
   for (const epoll_event& event : ready) {
     const auto tag = reinterpret_cast<std::uintptr_t>(event.data.ptr);

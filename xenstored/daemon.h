@@ -50,8 +50,8 @@ class Daemon {
   /// Accepts clients from a listening socket.
   void listen(int fd);
 
-  /// One turn; waits for something to do.
-  void turn();
+  /// One turn; waits for something to do unless told not to.
+  void turn(bool may_wait = true);
   /// A last attempt to send what is queued; for an orderly end.
   void flush();
 
@@ -201,7 +201,7 @@ class Daemon {
   std::unordered_map<store::ConnId, std::unique_ptr<Connection>> conns_;
   std::uint64_t last_conn_ = 0;
   std::uint64_t last_watch_ = 0;
-  std::uint64_t now_us_ = 0;         ///< steady clock, read once a turn
+  std::uint64_t now_us_ = 0;          ///< steady clock, read once a turn
   std::uint64_t next_expiry_us_ = 0;  ///< when a held-up turn ends; 0: none
 
   std::vector<Connection*> runnable_;

@@ -32,7 +32,7 @@ struct Domain {
   std::uint32_t features = kAllFeatures;
   bool shutdown = false;
   std::map<store::Quota, std::uint32_t> own_quotas;
-  store::Limits limits;  ///< the global ones with the domain's own on top
+  store::Limits limits;            ///< the global ones with the domain's own on top
   std::set<store::Quota> refused;  ///< kinds whose first refusal was logged
 
   bool is_introduced() const { return conn.has_value(); }

@@ -119,9 +119,9 @@ const store::Limits* Daemon::limits_of(const Connection& conn) {
 bool Daemon::reserve(const TreeOp& op) {
   const auto put = [this](std::size_t bytes) { return journal_.space_for_put(bytes); };
   if (op.kind == TreeOp::Kind::kRm) {
-    return journal_.reserve(put(kPayloadMax) +
-                                journal_.space_for_removals(store_.subtree_nodes(op.path)),
-                            journal::Purpose::kRemoval);
+    return journal_.reserve(
+        put(kPayloadMax) + journal_.space_for_removals(store_.subtree_nodes(op.path)),
+        journal::Purpose::kRemoval);
   }
   const store::Node* node = store_.find(op.path);
   if (op.kind == TreeOp::Kind::kSetPerms) {
@@ -182,13 +182,12 @@ bool Daemon::over_memory(const Connection& conn) {
 void Daemon::note_refusal(const Connection& conn, WireError error, TreeOp::Kind kind) {
   if (conn.caller.privileged || error != WireError::kNospc) return;
   const store::Limits& limits = *limits_of(conn);
-  const bool has_all_nodes =
-      store_.usage().of(conn.caller.domid).nodes >= limits[Quota::kNodes];
+  const bool has_all_nodes = store_.usage().of(conn.caller.domid).nodes >= limits[Quota::kNodes];
   for (const auto& [id, transaction] : conn.transactions) {
     if (transaction.failed()) return note_refusal(conn, Quota::kTransactionNodes);
   }
-  note_refusal(conn, has_all_nodes && kind != TreeOp::Kind::kSetPerms ? Quota::kNodes
-                                                                      : Quota::kNodeSize);
+  note_refusal(conn,
+               has_all_nodes && kind != TreeOp::Kind::kSetPerms ? Quota::kNodes : Quota::kNodeSize);
 }
 
 /// Operators learn of a quota from the log, once a domain and kind.
@@ -215,8 +214,7 @@ bool Daemon::must_wait(Connection& conn, const Header& header, std::string_view 
     });
     return waits;
   }
-  const bool changes =
-      op == Op::kWrite || op == Op::kMkdir || op == Op::kRm || op == Op::kSetPerms;
+  const bool changes = op == Op::kWrite || op == Op::kMkdir || op == Op::kRm || op == Op::kSetPerms;
   if (!changes || header.tx_id != 0) return false;
   const std::string_view wire = payload.substr(0, payload.find('\0'));
   return wait_for_turn_on(conn, store::absolute_path(wire, conn.caller.domid, scratch_),

@@ -131,14 +131,16 @@ Answer<void> Daemon::control_quota(const Args& args, bool soft) {
   }
   if (soft || args.size() != 1) return invalid();
   const long number = leading_number(args[0]);
-  const Domain* domain =
-      number < 0 || number > 0xFFFF ? nullptr : find_domain(store::Domid{static_cast<std::uint16_t>(number)});
+  const Domain* domain = number < 0 || number > 0xFFFF
+                             ? nullptr
+                             : find_domain(store::Domid{static_cast<std::uint16_t>(number)});
   if (domain == nullptr || !domain->is_introduced()) return tl::unexpected(WireError::kNoent);
   const Connection& conn = *find(*domain->conn);
-  reply_ = fmt::format("{:<16}: {:>8}\n{:<16}: {:>8}\n{:<16}: {:>8}\n{:<16}: {:>8}\n{:<16}: {:>8}\n",
-                       "nodes", store_.usage().of(domain->domid).nodes, "watches", conn.watches,
-                       "transactions", conn.transactions.size(), "outstanding",
-                       conn.out.replies_waiting(), "memory", memory_of(conn));
+  reply_ =
+      fmt::format("{:<16}: {:>8}\n{:<16}: {:>8}\n{:<16}: {:>8}\n{:<16}: {:>8}\n{:<16}: {:>8}\n",
+                  "nodes", store_.usage().of(domain->domid).nodes, "watches", conn.watches,
+                  "transactions", conn.transactions.size(), "outstanding",
+                  conn.out.replies_waiting(), "memory", memory_of(conn));
   reply_ += '\0';
   return {};
 }
@@ -183,8 +185,8 @@ Answer<void> Daemon::control_memreport(const Args& args) {
     }
     return {};
   }
-  const UniqueFd file(::open(std::string(args[0]).c_str(),
-                             O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+  const UniqueFd file(
+      ::open(std::string(args[0]).c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
   if (!file.valid() || write(file.get(), report.data(), report.size()) < 0) return invalid();
   return {};
 }

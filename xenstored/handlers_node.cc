@@ -31,8 +31,8 @@ std::vector<std::string_view> split_strings(std::string_view payload) {
 
 Answer<std::string_view> Daemon::path_arg(const Session& session, std::string_view wire) {
   const store::Limits* limits = limits_of(session.conn);
-  const std::size_t path_max = limits == nullptr ? limits_[Quota::kPathMax]
-                                                 : (*limits)[Quota::kPathMax];
+  const std::size_t path_max =
+      limits == nullptr ? limits_[Quota::kPathMax] : (*limits)[Quota::kPathMax];
   return store::node_path(wire, session.conn.caller.domid, path_max, scratch_);
 }
 

@@ -76,8 +76,8 @@ Answer<void> Daemon::do_unwatch(Session& session) {
   Connection& conn = session.conn;
   const auto args = split_strings(session.payload);
   if (args.size() != 2) return tl::unexpected(WireError::kInval);
-  const auto removed = watches_.remove(
-      conn.id, store::absolute_path(args[0], conn.caller.domid, scratch_), args[1]);
+  const auto removed =
+      watches_.remove(conn.id, store::absolute_path(args[0], conn.caller.domid, scratch_), args[1]);
   if (!removed.has_value()) return tl::unexpected(removed.error());
   const store::Watch& watch = removed.value();
   --conn.watches;

@@ -113,7 +113,8 @@ Result<void, std::string> Daemon::recover() {
   if (!records.tree.finish(store_)) return refuse("the tree has no root");
   for (const journal::SettingRecord& setting : records.settings) {
     const bool is_quota = setting.name.starts_with("quota/");
-    const auto quota = store::quota_of_name(std::string_view(setting.name).substr(is_quota ? 6 : 0));
+    const auto quota =
+        store::quota_of_name(std::string_view(setting.name).substr(is_quota ? 6 : 0));
     if (!is_quota || !quota.has_value()) return refuse("unknown setting " + setting.name);
     limits_[*quota] = static_cast<std::uint32_t>(leading_number(setting.value));
   }
@@ -175,8 +176,8 @@ Result<void, std::string> Daemon::recover_domain(const journal::DomainRecord& re
 
 Result<void, std::string> Daemon::recover_watch(const journal::WatchRecord& record) {
   Connection* conn = find(record.conn);
-  const auto added = watches_.add({record.conn, record.seq, record.path, record.token,
-                                   record.relative, record.depth});
+  const auto added = watches_.add(
+      {record.conn, record.seq, record.path, record.token, record.relative, record.depth});
   if (conn == nullptr || !added.has_value()) return refuse("a watch of no connection, or doubled");
   last_watch_ = std::max(last_watch_, record.seq);
   ++conn->watches;

@@ -15,10 +15,12 @@
 #include "xenstored/server.h"
 
 // The real run_server, and the one that main() is linked with instead (ld --wrap).
-extern "C" int __real_run_server(const xenstored::Options& options, xenstored::ServerStart start)
-    asm("__real__ZN9xenstored10run_serverERKNS_7OptionsENS_11ServerStartE");
-extern "C" int __wrap_run_server(const xenstored::Options& options, xenstored::ServerStart start)
-    asm("__wrap__ZN9xenstored10run_serverERKNS_7OptionsENS_11ServerStartE");
+extern "C" int
+__real_run_server(const xenstored::Options& options, xenstored::ServerStart start) asm(
+    "__real__ZN9xenstored10run_serverERKNS_7OptionsENS_11ServerStartE");
+extern "C" int
+__wrap_run_server(const xenstored::Options& options, xenstored::ServerStart start) asm(
+    "__wrap__ZN9xenstored10run_serverERKNS_7OptionsENS_11ServerStartE");
 
 namespace {
 
