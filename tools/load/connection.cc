@@ -15,7 +15,7 @@
 namespace load {
 namespace {
 
-constexpr std::size_t kInputBytes = 64 * 1024;
+constexpr std::size_t kInputBytes = std::size_t{64} * 1024;
 
 int open_socket(const std::string& path) {
   sockaddr_un address{};

@@ -5,6 +5,8 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cstdio>
+#include <exception>
 #include <string>
 
 #include "tools/load/report.h"
@@ -51,9 +53,7 @@ void raise_file_limit() {
   setrlimit(RLIMIT_NOFILE, &files);
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   Options options;
   CLI::App app{"Drives a xenstore server and measures it."};
   app.footer(footer());
@@ -70,4 +70,16 @@ int main(int argc, char** argv) {
   raise_file_limit();
   found->run(options);
   return load::has_failed() ? 1 : 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // Only the libraries throw: bad_alloc, and what the option parser does not report itself.
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "xs-load: %s\n", error.what());
+    return 2;
+  }
 }

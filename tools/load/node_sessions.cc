@@ -7,7 +7,7 @@ namespace load {
 namespace {
 
 using xenstored::Op;
-using std::string_view_literals::operator""sv;
+using namespace std::string_view_literals;
 
 constexpr std::size_t kDigits = 10;
 constexpr std::string_view kNul = "\0"sv;

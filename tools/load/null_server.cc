@@ -31,9 +31,9 @@ namespace {
 
 using xenstored::Header;
 using xenstored::Op;
-using std::string_view_literals::operator""sv;
+using namespace std::string_view_literals;
 
-constexpr std::size_t kInputBytes = 64 * 1024;
+constexpr std::size_t kInputBytes = std::size_t{64} * 1024;
 
 [[noreturn]] void die(const char* what) {
   std::perror(what);

@@ -22,17 +22,23 @@ namespace load {
 namespace {
 
 using xenstored::Op;
-using std::string_view_literals::operator""sv;
+using namespace std::string_view_literals;
 
 constexpr std::string_view kNul = "\0"sv;
 constexpr unsigned kSetupInflight = 64;
+
+/// The server's pid. Asked after a first reply: a keeper listens before its server has begun.
+pid_t find_serving(const std::string& socket_path, Connection& connection) {
+  connection.ask(Op::kRead, {"/", kNul});
+  return find_server(socket_path, connection.fd());
+}
 
 /// A connection for setting up, checking and clearing away, and the server's pid.
 class Bench {
  public:
   explicit Bench(const Options& options)
       : control_(options.socket),
-        server_(options.pid != 0 ? options.pid : find_server(options.socket, control_.fd())) {}
+        server_(options.pid != 0 ? options.pid : find_serving(options.socket, control_)) {}
 
   pid_t server() const { return server_; }
 
@@ -366,9 +372,11 @@ std::string digits_of(std::uint64_t leaf) {
 }
 
 void run_restart(const Options& options) {
-  pid_t server = server_pid_from_file(options.socket);
-  if (server == 0) die("restart needs a supervised server (xenstored-server.pid)");
+  pid_t server = 0;
   {
+    const Bench bench(options);
+    server = server_pid_from_file(options.socket);
+    if (server == 0) die("restart needs a supervised server (xenstored-server.pid)");
     auto lanes = make_inserter(options);
     Options setup = options;
     setup.ops = options.nodes;
