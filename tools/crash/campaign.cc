@@ -21,6 +21,7 @@ class RandomKills {
 
  private:
   Status begin();
+  store::Result<bool, std::string> strike();
   Status cycle();
   Status kill_while_starting();
   Status restart();
@@ -55,6 +56,7 @@ std::vector<Client> make_clients(const CampaignOptions& options) {
 
 std::vector<Region> regions_of(const std::vector<Client>& clients) {
   std::vector<Region> regions;
+  regions.reserve(clients.size());
   for (const Client& client : clients) regions.push_back(client.region);
   return regions;
 }
@@ -99,11 +101,10 @@ Status RandomKills::look() {
   return {};
 }
 
-Status RandomKills::cycle() {
-  auto connected = connect(clients_, server_, found_.tree);
-  if (!connected.has_value()) return connected;
+// One kill under load. True when some connections live on with the next server.
+store::Result<bool, std::string> RandomKills::strike() {
   std::jthread killer = server_.kill_after(below(options_.window));
-  const Round round = run_clients(clients_, checker_);
+  const Round round = run_clients(clients_, checker_, server_);
   killer.join();
   if (round.outcome == Outcome::kWrong) return failure(round.wrong);
   if (round.first_end < server_.killed_at())
@@ -112,10 +113,23 @@ Status RandomKills::cycle() {
   if (!options_.server.has_keeper && !server_.was_killed())
     return failure("the server ended by itself:\n" + server_.log());
   ++result_.kills;
-  auto again = restart();
-  if (again.has_value() && random_() % kSecondKillOneIn == 0) again = kill_while_starting();
-  if (!again.has_value()) return again;
-  auto looked = look();
+  return round.outcome == Outcome::kSurvived;
+}
+
+Status RandomKills::cycle() {
+  if (Status connected = connect(clients_, server_, found_.tree); !connected.has_value())
+    return connected;
+  while (true) {
+    const auto survived = strike();
+    if (!survived.has_value()) return failure(survived.error());
+    if (Status again = restart(); !again.has_value()) return again;
+    if (!survived.value()) break;
+    if (Status next = server_.find_server(); !next.has_value()) return next;
+  }
+  if (random_() % kSecondKillOneIn == 0) {
+    if (Status again = kill_while_starting(); !again.has_value()) return again;
+  }
+  const Status looked = look();
   return looked.has_value() ? server_.find_server() : looked;
 }
 

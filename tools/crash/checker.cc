@@ -197,8 +197,9 @@ Verdict Checker::check_outposts(const Walk& found) const {
   const Creation* latest = nullptr;
   std::string latest_path;
   std::map<unsigned, std::uint64_t> last_index;
+  const std::string above = directory->first + "/";
   for (const std::string& name : directory->second.children) {
-    const std::string path = std::string(kOutposts) + "/" + name;
+    const std::string path = above + name;
     const auto known = outposts_.find(path);
     if (known == outposts_.end()) return path + " was never created";
     const Creation& creation = known->second;

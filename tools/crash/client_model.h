@@ -115,7 +115,7 @@ class ClientModel {
   std::optional<std::string> missing_event(const Pending& pending) const;
 
   Answer perform(State& state, const Request& request) const;
-  Answer perform_in(Tree& tree, const State& state, const Request& request) const;
+  Answer perform_in(Tree& tree, const Request& request) const;
   Answer perform_domain(State& state, const Request& request) const;
   bool conflicts(const State& state, std::uint32_t tx) const;
   void finish(State& state, std::uint32_t tx, bool is_granted) const;

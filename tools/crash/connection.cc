@@ -78,7 +78,6 @@ bool Connection::receive() {
     const ssize_t count = ::recv(fd_, buffer.data(), buffer.size(), MSG_DONTWAIT);
     if (count > 0) {
       in_.append(buffer.data(), static_cast<std::size_t>(count));
-      if (static_cast<std::size_t>(count) < buffer.size()) return true;
       continue;
     }
     if (count < 0 && (errno == EAGAIN || errno == EINTR)) return true;

@@ -192,7 +192,7 @@ class EffectRun {
   Status talk(Server& server, const Tree& found) {
     if (Status connected = connect(clients_, server, found); !connected.has_value())
       return connected;
-    const Round round = run_clients(clients_, checker_);
+    const Round round = run_clients(clients_, checker_, server);
     counted_ = effects_.count();
     name_ = effects_.last();
     effects_.disarm();

@@ -75,6 +75,7 @@ void Server::run_child(const std::vector<std::string>& environment) const {
   if (options_.has_keeper) words.emplace_back("--supervise");
   words.insert(words.end(), options_.arguments.begin(), options_.arguments.end());
   std::vector<char*> argv;
+  argv.reserve(words.size() + 1);
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
   ::execv(options_.binary.c_str(), argv.data());

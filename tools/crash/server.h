@@ -81,6 +81,9 @@ class Server {
   /// When the last kill_after() struck (its thread must have been joined).
   Clock::time_point killed_at() const { return killed_at_.load(); }
 
+  /// Its pidfd: readable once it is dead.
+  int serving_fd() const { return serving_fd_.get(); }
+
   /// Waits until the process found last is gone; false after `limit`.
   bool wait_dead(Milliseconds limit) const;
 

@@ -14,14 +14,14 @@ namespace {
 constexpr int kPatienceMs = 10'000;
 
 void send_more(Client& client, Checker& checker) {
-  while (!client.is_done && client.unanswered.size() < client.traffic->window()) {
+  while (client.unanswered.size() < client.traffic->window()) {
     const std::optional<Request> request = client.traffic->next();
     if (!request) break;
     const std::uint32_t req_id = client.connection.queue(*request);
     checker.sent(client.region.client, req_id, *request);
     client.unanswered.push_back(*request);
   }
-  if (!client.is_done) client.connection.flush();
+  client.connection.flush();
 }
 
 Verdict take_frames(Client& client, Checker& checker) {
@@ -37,8 +37,21 @@ Verdict take_frames(Client& client, Checker& checker) {
   return {};
 }
 
+/// Sends what the clients have to send; lists what to wait for, the server first.
+std::vector<pollfd> send_and_list(std::vector<Client>& clients, Checker& checker,
+                                  const Server& server) {
+  std::vector<pollfd> wanted = {{server.serving_fd(), POLLIN, 0}};
+  for (Client& client : clients) {
+    if (client.is_done) continue;
+    send_more(client, checker);
+    const int events = POLLIN | (client.connection.wants_to_send() ? POLLOUT : 0);
+    wanted.push_back({client.connection.fd(), static_cast<short>(events), 0});
+  }
+  return wanted;
+}
+
 bool is_quiet(const Client& client) {
-  return client.unanswered.empty() && !client.connection.wants_to_send();
+  return !client.is_done && client.unanswered.empty() && !client.connection.wants_to_send();
 }
 
 void add(std::vector<Request>& requests, const std::string& path, const std::string& value) {
@@ -101,29 +114,27 @@ Status connect(std::vector<Client>& clients, const Server& server, const Tree& f
   return {};
 }
 
-Round run_clients(std::vector<Client>& clients, Checker& checker) {
+Round run_clients(std::vector<Client>& clients, Checker& checker, const Server& server) {
   Clock::time_point first_end = Clock::time_point::max();
   while (true) {
-    std::vector<pollfd> wanted;
-    for (Client& client : clients) {
-      send_more(client, checker);
-      if (client.is_done) continue;
-      const bool wants_to_send = client.connection.wants_to_send();
-      wanted.push_back(
-          {client.connection.fd(), static_cast<short>(POLLIN | (wants_to_send ? POLLOUT : 0)), 0});
-    }
-    if (wanted.empty()) return {Outcome::kCut, "", first_end};
-    if (wanted.size() == clients.size() && std::all_of(clients.begin(), clients.end(), is_quiet))
+    std::vector<pollfd> ready = send_and_list(clients, checker, server);
+    if (std::all_of(clients.begin(), clients.end(), is_quiet))
       return {Outcome::kFinished, "", first_end};
-    if (::poll(wanted.data(), wanted.size(), kPatienceMs) == 0)
+    if (::poll(ready.data(), ready.size(), kPatienceMs) == 0)
       return {Outcome::kWrong, "the server neither answers nor dies", first_end};
 
-    std::size_t i = 0;
+    // The server's connections are closed before its pidfd tells of its death,
+    // so what is still open after this pass belongs to the next server.
+    const bool is_dead = ready.front().revents != 0;
     for (Client& client : clients) {
-      if (client.is_done || wanted[i++].revents == 0) continue;
+      if (client.is_done) continue;
       if (Verdict wrong = take_frames(client, checker)) return {Outcome::kWrong, *wrong, first_end};
       if (client.is_done) first_end = std::min(first_end, Clock::now());
     }
+    const bool are_done = std::all_of(clients.begin(), clients.end(),
+                                      [](const Client& client) { return client.is_done; });
+    if (are_done) return {Outcome::kCut, "", first_end};
+    if (is_dead) return {Outcome::kSurvived, "", first_end};
   }
 }
 

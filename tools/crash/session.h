@@ -25,6 +25,8 @@ struct Client {
 
 enum class Outcome {
   kCut,       ///< every connection has ended
+  kSurvived,  ///< the server has died, but not every connection: some were still
+              ///< waiting to be accepted and are now served by the next one
   kFinished,  ///< no client has anything more to send and all is answered
   kWrong,     ///< `wrong` of Round says what
 };
@@ -42,8 +44,9 @@ store::Result<Walk, std::string> set_up(Connection& connection, const std::vecto
 /// Connects every client. Error: a connect failed.
 Status connect(std::vector<Client>& clients, const Server& server, const Tree& found);
 
-/// Runs all clients until the server dies or they have nothing more to do.
-Round run_clients(std::vector<Client>& clients, Checker& checker);
+/// Runs all clients that are not done until the process that `server` found last
+/// dies or they have nothing more to do.
+Round run_clients(std::vector<Client>& clients, Checker& checker, const Server& server);
 
 /// The domain ids whose state a walk must ask for.
 std::vector<unsigned> domids_of(const std::vector<Client>& clients);

@@ -86,7 +86,6 @@ std::optional<Request> RandomTraffic::next() {
     case Phase::kIdle:
       return idle_request();
     case Phase::kStarting:
-      return free_request();
     case Phase::kCounting:
       return free_request();
     case Phase::kInside:

@@ -124,6 +124,7 @@ store::Result<Walk, std::string> walk(Connection& connection, const std::vector<
   }
 
   std::vector<Request> questions;
+  questions.reserve(domids.size());
   for (const unsigned domid : domids)
     questions.push_back(domain_request(Op::kIsDomainIntroduced, domid));
   const auto answers = ask(connection, questions);
