@@ -66,7 +66,8 @@ class List(stock.StockTest):
                           ["/d/m", "=", '""', "(n0)"], ["/d/m/deep", "=", '"13"', "(n0)"]])
 
     def test_ls_of_a_missing_node_fails(self):
-        self.expect("xenstore-ls /q", "", "xenstore-ls: xs_directory (/q): No such file or directory\n", 1)
+        self.expect("xenstore-ls /q", "",
+                    "xenstore-ls: xs_directory (/q): No such file or directory\n", 1)
 
     # 4,096 bytes of names do not fit a reply: libxenstore asks again in parts.
     def test_a_directory_too_large_for_one_reply(self):
