@@ -43,10 +43,10 @@ struct LoadError {
   std::string message;
 };
 
-/// Upper bound of the pages that a change may need. Add them up freely.
+/// Upper bound of the pages that a change may need, as counts that add up.
 struct Space {
-  std::size_t touched = 0;  ///< pages of the tree that change; never more than it has
-  std::size_t fresh = 0;    ///< pages that the tree gains, one at a time
+  std::size_t touched = 0;  ///< leaves of the tree that change (never more than it has)
+  std::size_t fresh = 0;    ///< pages that the tree may gain
   std::size_t run = 0;      ///< pages that must lie side by side: large values
 
   Space& operator+=(const Space& other) {
@@ -69,28 +69,26 @@ class Journal {
  public:
   /// Opens the area, making it (mode 0700) when it is not there. State of an
   /// earlier boot, or one that twice killed its reader, is set aside and a fresh
-  /// one begun; `notes` says so, a line each. Checks the whole state: on success
-  /// what `load` shows is what was committed.
+  /// one begun; `notes` says so, a line each.
   static Result<std::unique_ptr<Journal>, OpenError> open(const Options& options,
                                                           std::vector<std::string>& notes);
 
   /// After kDamaged or a LoadError (and the Journal gone): renames the state
   /// away, so that the next open begins with an empty one. Errors: kLocked, kSystem.
-  static Result<void, OpenError> set_aside(const Options& options,
-                                           std::vector<std::string>& notes);
+  static Result<void, OpenError> set_aside(const Options& options, std::vector<std::string>& notes);
 
   ~Journal();
   Journal(const Journal&) = delete;
   Journal& operator=(const Journal&) = delete;
 
-  /// Shows all records: nodes by ascending id, then domains, connections,
-  /// watches (by connection and seq), outputs (likewise), specials, settings.
-  /// After an error throw away what the sink has seen.
+  /// Checks the whole state and shows all its records: nodes by ascending id,
+  /// then domains, connections, watches (by connection and seq), outputs
+  /// (likewise), specials, settings. Needed once before the first commit. After
+  /// an error throw away what the sink has seen. Uses the alarm clock meanwhile.
   Result<void, LoadError> load(RecordSink& sink);
 
-  /// Shows all committed records again, in the same order, having checked the
-  /// file as `open` does. Takes as long as a start. Puts that are not committed
-  /// yet do not show.
+  /// Checks and shows everything committed, as `load` does, from the map that is
+  /// in use. Takes as long as a start. What is not committed yet does not show.
   Result<void, std::string> verify(RecordSink& sink) const;
 
   /// Add or replace a record at the next commit. Later changes of the same
@@ -125,8 +123,8 @@ class Journal {
   /// of the turn counts for nothing and must not be put; answer ENOSPC.
   bool reserve(const Space& space, Purpose purpose = Purpose::kNormal);
 
-  /// What one put of any record with `bytes` of strings and permissions
-  /// (3 bytes an entry) needs; one small put: space_for_put(0).
+  /// What one put of any record needs. `bytes`: its strings together, and 8 more
+  /// for each permission, open transaction and quota.
   Space space_for_put(std::size_t bytes) const;
   /// What `count` erases need.
   Space space_for_removals(std::size_t count) const;

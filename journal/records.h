@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 /// What the journal keeps, as plain values, and their bytes on disk (FORMAT.md).
 ///
-/// Encoding trusts its caller up to the limits below; `encode` refuses a record
-/// beyond them. Decoding trusts nothing: every length is checked against the
-/// bytes that are there, and only the one encoding that `encode` makes is
-/// accepted, so that decode followed by encode gives the same bytes.
+/// Encoding trusts its caller up to the limits below; `append_value` refuses a
+/// record beyond them. Decoding trusts nothing: every length is checked against
+/// the bytes that are there, and only the one encoding that is written is
+/// accepted, so that decoding and encoding again gives the same bytes.
 #pragma once
 
 #include <array>
@@ -115,16 +115,16 @@ struct SettingRecord {
 /// The tables, in the order of their keys. Nodes come last, so that a new node
 /// (a higher id than any) is appended at the end of the whole tree.
 enum class Table : std::uint8_t {
-  kSetting = 1,
-  kSpecial = 2,
-  kDomain = 3,
-  kConnection = 4,
-  kWatch = 5,
-  kOutput = 6,
+  kDomain = 1,
+  kConnection = 2,
+  kWatch = 3,
+  kOutput = 4,
+  kSpecial = 5,
+  kSetting = 6,
   kNode = 7,
 };
 
-/// Appends the record's key; nothing but the named fields matters.
+/// Append a key made of what names a record.
 void append_node_key(NodeId id, std::string& out);
 void append_domain_key(Domid domid, std::string& out);
 void append_connection_key(ConnId conn, std::string& out);
@@ -133,16 +133,15 @@ void append_output_key(ConnId conn, std::uint64_t seq, std::string& out);
 void append_special_key(std::string_view name, std::string& out);
 void append_setting_key(std::string_view name, std::string& out);
 
-/// Append the record's key to `key` and its value to `value`. False, with
-/// nothing useful appended, when the record is beyond a limit above. `key` and
-/// `value` may be the same string: the key comes first.
-bool append_key(const NodeRecord& record, std::string& out);
-bool append_key(const DomainRecord& record, std::string& out);
-bool append_key(const ConnectionRecord& record, std::string& out);
-bool append_key(const WatchRecord& record, std::string& out);
-bool append_key(const OutputRecord& record, std::string& out);
-bool append_key(const SpecialRecord& record, std::string& out);
-bool append_key(const SettingRecord& record, std::string& out);
+/// Append a record's key; only the fields that name the record matter.
+void append_key(const NodeRecord& record, std::string& out);
+void append_key(const DomainRecord& record, std::string& out);
+void append_key(const ConnectionRecord& record, std::string& out);
+void append_key(const WatchRecord& record, std::string& out);
+void append_key(const OutputRecord& record, std::string& out);
+void append_key(const SpecialRecord& record, std::string& out);
+void append_key(const SettingRecord& record, std::string& out);
+/// Append a record's value. False, with `out` spoiled, beyond a limit above.
 bool append_value(const NodeRecord& record, std::string& out);
 bool append_value(const DomainRecord& record, std::string& out);
 bool append_value(const ConnectionRecord& record, std::string& out);
