@@ -49,9 +49,7 @@ Error see_nobody_serves(const std::string& path, const sockaddr_un& address) {
     return errno == ENOENT ? std::nullopt : Error(with_errno("cannot look at " + path));
   }
   // XENSTORED_PATH may name /dev/xen/xenbus: clients use it so.
-  if (!S_ISSOCK(status.st_mode) && !S_ISREG(status.st_mode) && !S_ISLNK(status.st_mode)) {
-    return path + " is a device or directory, not a socket; not touching it";
-  }
+  if (!S_ISSOCK(status.st_mode)) return path + " is no socket; not touching it";
   const UniqueFd probe = new_socket();
   const int result =
       ::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address));

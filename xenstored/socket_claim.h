@@ -16,8 +16,8 @@ namespace xenstored {
 class SocketClaim {
  public:
   /// Takes the lock, sees that nobody else (a daemon of another make) answers on
-  /// `path`, removes what is stale there, binds with mode 0600 and listens. Devices
-  /// and directories are left alone. Error: a sentence for the operator, with the
+  /// `path`, removes a stale socket, binds with mode 0600 and listens. Anything but a
+  /// socket at `path` is left alone. Error: a sentence for the operator, with the
   /// pid from `server_pid_file` when another server holds the lock.
   static store::Result<SocketClaim, std::string> take(const std::string& path,
                                                       const std::string& server_pid_file);
