@@ -3,7 +3,7 @@
 // driver can be seen to notice. XS_MUTANT chooses:
 //   late     replies before it commits: a commit says that it is done at once and
 //            is really done when the next transaction begins;
-//   drop=K   every K-th mdb_put says that it is done and does nothing.
+//   drop=K   every K-th put says that it is done and does nothing.
 #include <dlfcn.h>
 #include <lmdb.h>
 
@@ -24,8 +24,13 @@ const char* mutation() {
 
 bool is_late() { return std::strcmp(mutation(), "late") == 0; }
 
-unsigned long drop_every() {
-  return std::strncmp(mutation(), "drop=", 5) == 0 ? std::strtoul(mutation() + 5, nullptr, 10) : 0;
+/// Whether this put is one to be dropped. A reserved value is written by the
+/// caller afterwards, so there must be room for it.
+bool is_dropped(unsigned flags) {
+  static const unsigned long every =
+      std::strncmp(mutation(), "drop=", 5) == 0 ? std::strtoul(mutation() + 5, nullptr, 10) : 0;
+  static unsigned long count = 0;
+  return every != 0 && (flags & MDB_RESERVE) == 0 && ++count % every == 0;
 }
 
 /// The transaction that was called committed and is not. LMDB allows one write
@@ -65,11 +70,12 @@ void mdb_env_close(MDB_env* env) {
 
 int mdb_put(MDB_txn* txn, MDB_dbi dbi, MDB_val* key, MDB_val* data, unsigned flags) {
   static const auto real = next(&mdb_put, "mdb_put");
-  static unsigned long count = 0;
-  const unsigned long every = drop_every();
-  // A reserved value is written by the caller: there must be room for it.
-  if (every != 0 && (flags & MDB_RESERVE) == 0 && ++count % every == 0) return 0;
-  return real(txn, dbi, key, data, flags);
+  return is_dropped(flags) ? 0 : real(txn, dbi, key, data, flags);
+}
+
+int mdb_cursor_put(MDB_cursor* cursor, MDB_val* key, MDB_val* data, unsigned flags) {
+  static const auto real = next(&mdb_cursor_put, "mdb_cursor_put");
+  return is_dropped(flags) ? 0 : real(cursor, key, data, flags);
 }
 
 }  // extern "C"

@@ -51,7 +51,9 @@ Verdict Checker::received(unsigned client, const Frame& frame) {
   const auto outpost = outposts_under_way_[client].extract(frame.req_id);
   if (!outpost.empty()) outposts_[outpost.mapped()].certain = now_;
   Verdict verdict = clients_[client].received(frame, now_);
-  if (verdict) *verdict = "client " + std::to_string(client) + ": " + *verdict;
+  if (verdict)
+    *verdict =
+        "client " + std::to_string(client) + ": " + *verdict + "\n" + clients_[client].history();
   return verdict;
 }
 

@@ -8,6 +8,8 @@ namespace crash {
 namespace {
 
 constexpr std::size_t kNotes = 40;
+/// How many a domain may have open (quota "transactions": more than 10 is too many).
+constexpr std::size_t kGuestTransactions = 11;
 const std::string kOk("OK\0", 3);
 
 Answer answer_of(const Frame& frame) {
@@ -124,7 +126,9 @@ std::optional<std::string> ClientModel::reply(const Pending& pending, const Fram
 }
 
 std::optional<std::string> ClientModel::start_reply(const Pending& pending, const Frame& frame) {
-  if (error_of(frame) == "ENOSPC" && maybe_open_ > 0) return {};
+  if (error_of(frame) == "ENOSPC" && region_.guest &&
+      state_.open.size() + maybe_open_ >= kGuestTransactions)
+    return {};
   const auto words = split(frame.payload);
   const std::optional<unsigned> id = words.empty() ? std::nullopt : number_of(words.front());
   if (frame.type == Op::kError || !id || *id == 0) return "no transaction id: " + text(frame);
@@ -439,7 +443,12 @@ std::string ClientModel::explain(const Tree& found, const std::set<unsigned>& do
                     std::to_string(candidates) + " states this allows was found.\n" +
                     "  Closest is the state after the first " + std::to_string(length) +
                     " requests" + (same_domains ? "" : " (but other domains are introduced)") +
-                    ":\n" + closest + "  Last requests with their answers:\n";
+                    ":\n" + closest + history();
+  return out;
+}
+
+std::string ClientModel::history() const {
+  std::string out = "  Last requests with their answers:\n";
   for (const std::string& line : notes_) out += "    " + line + "\n";
   for (const Pending& pending : pending_)
     out +=
@@ -484,6 +493,11 @@ void ClientModel::adopt(const std::vector<Candidate>& matching) {
     if (request.op == Op::kTransactionStart) ++maybe_open_;
     if (request.op == Op::kTransactionEnd)
       maybe_open_ += static_cast<unsigned>(state_.open.erase(request.tx));
+    if (request.op == Op::kResetWatches) {
+      maybe_open_ += static_cast<unsigned>(state_.open.size());
+      state_.open.clear();
+      for (auto& [watch, is_certain] : watches_) is_certain = false;
+    }
     if (region_.guest && (request.op == Op::kWatch || request.op == Op::kUnwatch)) {
       const auto words = split(request.payload);
       watches_[{words.at(0), words.at(1)}] = false;

@@ -92,6 +92,9 @@ class ClientModel {
   /// and the last requests with their answers.
   std::string explain(const Tree& found, const std::set<unsigned>& domains) const;
 
+  /// The last requests with their answers, for a person.
+  std::string history() const;
+
   /// Goes on from one of `matching` (not empty); the connection is gone.
   void adopt(const std::vector<Candidate>& matching);
 

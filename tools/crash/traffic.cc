@@ -80,6 +80,8 @@ std::vector<std::string> RandomTraffic::some_perms() {
 std::optional<Request> RandomTraffic::next() {
   if (must_reset_) {
     must_reset_ = false;
+    open_.clear();
+    doomed_.clear();
     return reset_watches_request();
   }
   switch (phase_) {
@@ -228,7 +230,6 @@ void RandomTraffic::replied(const Request& request, const Frame& frame) {
     if (region_.guest) open_.push_back(tx_);
     plan_transaction();
   }
-  if (request.op == Op::kResetWatches) doomed_.clear();
   if (phase_ == Phase::kCounting && request.op == Op::kRead && request.tx == tx_) {
     const unsigned long count = std::strtoul(frame.payload.c_str(), nullptr, 10);
     phase_ = Phase::kInside;
