@@ -91,6 +91,7 @@ Answer<void> Store::execute_in(Transaction& transaction, const TreeOp& op, const
   const Asker asker{caller, limits, nodes_of(caller.domid, transaction.usage_)};
   const std::size_t start = reply.size();
   auto answer = view.execute(op, asker, reply);
+  if (!answer.has_value() && answer.error() == WireError::kNospc) transaction.failed_ = true;
   transaction.asked(
       op, answer_digest(op, answer, std::string_view(reply).substr(start), transaction.base_));
   return answer;

@@ -33,7 +33,7 @@ class Store {
 
   Transaction begin(bool doomed = false) const { return {root_, generation_, doomed}; }
   /// One operation inside a transaction. Errors besides those of execute():
-  /// kNospc when the transaction's own limits are reached, which also fails it.
+  /// kNospc when the transaction's own limits are reached. Any kNospc fails it.
   Answer<void> execute_in(Transaction& transaction, const TreeOp& op, const Caller& caller,
                           const Limits* limits, std::string& reply);
   /// Makes the transaction's changes happen, all or none. Errors: kAgain when an

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 
 #include "store/ids.h"
@@ -26,6 +27,8 @@ struct Connection {
   Outbox out;
   std::map<store::TxId, store::Transaction> transactions;
   std::uint32_t last_tx = 0;  ///< highest id given out
+  /// The last one, if it was refused over a conflict: what the next try will ask.
+  std::optional<store::Transaction> lost;
   std::uint64_t watches = 0;
   std::uint64_t watch_bytes = 0;
 

@@ -161,7 +161,7 @@ class Daemon {
                                         const std::vector<std::string_view>& entries);
   store::Answer<store::Domid> domid_arg(std::string_view text) const;
   store::Answer<Domain*> introduced_arg(Session& session);
-  store::Answer<Domain*> known_arg(std::string_view text);
+  store::Answer<store::Domid> existing_arg(std::string_view text);
   bool exists(store::Domid domid);
   Domain* find_domain(store::Domid domid);
   Domain& domain(store::Domid domid);
@@ -217,6 +217,8 @@ class Daemon {
 std::vector<std::string_view> split_strings(std::string_view payload);
 /// A payload that is exactly one string, with its NUL at the very end. Error: kInval.
 store::Answer<std::string_view> only_string(std::string_view payload);
+/// A decimal number and nothing else, up to `max`. Error: kInval.
+store::Answer<std::uint32_t> whole_number(std::string_view text, std::uint32_t max = 0xFFFFFFFF);
 /// Leading decimal digits (with sign) as C's atoi reads them; 0 for none.
 long leading_number(std::string_view text);
 

@@ -76,12 +76,7 @@ Answer<void> Daemon::dispatch(Session& session) {
   const store::TxId tx{session.header.tx_id};
   if (tx != store::kNoTx && !op->ignores_tx) {
     const auto found = session.conn.transactions.find(tx);
-    if (found == session.conn.transactions.end()) {
-      // END's own argument is looked at before its transaction.
-      const bool is_end = session.header.type == static_cast<std::uint32_t>(Op::kTransactionEnd);
-      if (is_end) return (this->*op->handler)(session);
-      return tl::unexpected(WireError::kNoent);
-    }
+    if (found == session.conn.transactions.end()) return tl::unexpected(WireError::kNoent);
     session.transaction = &found->second;
   }
   return (this->*op->handler)(session);
@@ -164,6 +159,7 @@ std::uint64_t Daemon::memory_of(const Connection& conn) const {
   std::uint64_t bytes = store_.usage().of(conn.caller.domid).bytes + conn.watch_bytes +
                         conn.out.unsent().size() + conn.in.size();
   for (const auto& [id, transaction] : conn.transactions) bytes += transaction.bytes();
+  if (conn.lost) bytes += conn.lost->bytes();
   return bytes;
 }
 
@@ -225,9 +221,12 @@ bool Daemon::wait_for_turn_on(Connection& conn, std::string_view path, bool is_r
   Connection* blocking = nullptr;
   contention_.each_turn([&](store::ConnId id) {
     Connection* holder = find(id);
+    // What its lost transaction asked about it will ask about again.
+    bool concerned = holder->lost && holder->lost->concerned_by(path, is_removal);
     for (const auto& [tx, transaction] : holder->transactions) {
-      if (transaction.concerned_by(path, is_removal)) blocking = holder;
+      concerned = concerned || transaction.concerned_by(path, is_removal);
     }
+    if (concerned) blocking = holder;
   });
   if (blocking == nullptr) return false;
   contention_.wait_for(conn.id, blocking->id);

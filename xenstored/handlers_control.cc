@@ -118,7 +118,8 @@ Answer<void> Daemon::control_quota(const Args& args, bool soft) {
     reply_ += '\0';
     return {};
   }
-  if (args.size() == 3 && args[0] == "set") {
+  if (args[0] == "set") {
+    if (args.size() != 3) return invalid();
     auto quota = store::quota_of_name(soft ? "soft-" + std::string(args[1]) : std::string(args[1]));
     const long value = leading_number(args[2]);
     if (!quota.has_value() || (!soft && *quota == Quota::kSoftMemory) || value < 1 ||

@@ -23,6 +23,16 @@ long leading_number(std::string_view text) {
   return number;
 }
 
+Answer<std::uint32_t> whole_number(std::string_view text, std::uint32_t max) {
+  std::uint32_t number = 0;
+  const auto end = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (text.empty() || end.ec != std::errc() || end.ptr != text.data() + text.size() ||
+      number > max) {
+    return tl::unexpected(WireError::kInval);
+  }
+  return number;
+}
+
 bool Daemon::exists(Domid domid) {
   if (domid == store::kDom0) return true;
   const Domain* domain = find_domain(domid);
@@ -65,10 +75,12 @@ Answer<Domain*> Daemon::introduced_arg(Session& session) {
 }
 
 /// For features and quotas: a domain that exists, introduced or not yet.
-Answer<Domain*> Daemon::known_arg(std::string_view text) {
-  const auto domid = domid_arg(text);
-  if (!domid.has_value() || !exists(domid.value())) return tl::unexpected(WireError::kNoent);
-  return &domain(domid.value());
+Answer<Domid> Daemon::existing_arg(std::string_view text) {
+  const auto number = whole_number(text, 0xFFFF);
+  if (!number.has_value()) return tl::unexpected(number.error());
+  const Domid domid{static_cast<std::uint16_t>(number.value())};
+  if (!exists(domid)) return tl::unexpected(WireError::kNoent);
+  return domid;
 }
 
 /// Domid NUL gfn NUL port NUL. What a known domain had on its connection is
@@ -221,9 +233,9 @@ Answer<void> Daemon::do_get_feature(Session& session) {
   if (args.size() > 1) return tl::unexpected(WireError::kInval);
   std::uint32_t features = kAllFeatures;
   if (!args.empty()) {
-    const auto known = known_arg(args[0]);
-    if (!known.has_value()) return tl::unexpected(known.error());
-    features = known.value()->features;
+    const auto domid = existing_arg(args[0]);
+    if (!domid.has_value()) return tl::unexpected(domid.error());
+    if (const Domain* known = find_domain(domid.value())) features = known->features;
   }
   reply_ = std::to_string(features);
   reply_ += '\0';
@@ -234,15 +246,16 @@ Answer<void> Daemon::do_get_feature(Session& session) {
 Answer<void> Daemon::do_set_feature(Session& session) {
   const auto args = split_strings(session.payload);
   if (args.size() != 2) return tl::unexpected(WireError::kInval);
-  const long features = leading_number(args[1]);
-  if (features < 0 || (features & ~static_cast<long>(kAllFeatures)) != 0) {
+  const auto features = whole_number(args[1]);
+  if (!features.has_value() || (features.value() & ~kAllFeatures) != 0) {
     return tl::unexpected(WireError::kInval);
   }
-  const auto known = known_arg(args[0]);
-  if (!known.has_value()) return tl::unexpected(known.error());
+  const auto domid = existing_arg(args[0]);
+  if (!domid.has_value()) return tl::unexpected(domid.error());
   if (!journal_.reserve(journal_.space_for_put(256))) return tl::unexpected(WireError::kNospc);
-  known.value()->features = static_cast<std::uint32_t>(features);
-  save_domain(*known.value());
+  Domain& known = domain(domid.value());
+  known.features = features.value();
+  save_domain(known);
   reply_.assign("OK", 3);
   return {};
 }
@@ -261,9 +274,9 @@ Answer<void> Daemon::do_get_quota(Session& session) {
   }
   const store::Limits* limits = &limits_;
   if (args.size() == 2) {
-    const auto known = known_arg(args[0]);
-    if (!known.has_value()) return tl::unexpected(known.error());
-    limits = &known.value()->limits;
+    const auto domid = existing_arg(args[0]);
+    if (!domid.has_value()) return tl::unexpected(domid.error());
+    if (const Domain* known = find_domain(domid.value())) limits = &known->limits;
   }
   const auto quota = store::quota_of_name(args.back());
   if (!quota.has_value()) return tl::unexpected(WireError::kInval);
@@ -277,19 +290,18 @@ Answer<void> Daemon::do_set_quota(Session& session) {
   const auto args = split_strings(session.payload);
   if (args.size() != 2 && args.size() != 3) return tl::unexpected(WireError::kInval);
   const auto quota = store::quota_of_name(args[args.size() - 2]);
-  const long value = leading_number(args.back());
-  if (!quota.has_value() || value < 0 || value > 0xFFFFFFFFL) {
-    return tl::unexpected(WireError::kInval);
-  }
+  const auto value = whole_number(args.back());
+  if (!quota.has_value() || !value.has_value()) return tl::unexpected(WireError::kInval);
   if (!journal_.reserve(journal_.space_for_put(512))) return tl::unexpected(WireError::kNospc);
   if (args.size() == 2) {
-    set_global_quota(*quota, static_cast<std::uint32_t>(value));
+    set_global_quota(*quota, value.value());
   } else {
-    const auto known = known_arg(args[0]);
-    if (!known.has_value()) return tl::unexpected(known.error());
-    known.value()->own_quotas[*quota] = static_cast<std::uint32_t>(value);
-    refresh_limits(*known.value());
-    save_domain(*known.value());
+    const auto domid = existing_arg(args[0]);
+    if (!domid.has_value()) return tl::unexpected(domid.error());
+    Domain& known = domain(domid.value());
+    known.own_quotas[*quota] = value.value();
+    refresh_limits(known);
+    save_domain(known);
   }
   reply_.assign("OK", 3);
   return {};

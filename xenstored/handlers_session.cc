@@ -128,7 +128,7 @@ Answer<void> Daemon::do_transaction_start(Session& session) {
   return {};
 }
 
-/// The argument is judged before the transaction is looked for.
+/// Without a transaction the argument is still judged first.
 Answer<void> Daemon::do_transaction_end(Session& session) {
   Connection& conn = session.conn;
   const bool commits = session.payload == std::string_view("T", 2);
@@ -143,7 +143,11 @@ Answer<void> Daemon::do_transaction_end(Session& session) {
     answer = reserve(*session.transaction)
                  ? store_.commit(*session.transaction, conn.caller, limits_of(conn), conflict)
                  : tl::unexpected(WireError::kNospc);
-    if (!conflict.empty()) contention_.lost(conn.id, conflict, now_us_);
+    conn.lost.reset();
+    if (!conflict.empty()) {
+      contention_.lost(conn.id, conflict, now_us_);
+      conn.lost = std::move(*session.transaction);
+    }
   }
   conn.transactions.erase(store::TxId{session.header.tx_id});
   session.transaction = nullptr;

@@ -300,13 +300,14 @@ class Xsa416RequestsNeverRead(WorldTest):
 
 
 class Xsa417UnknownDomain(WorldTest):
-    def test_rights_of_a_domain_that_died_are_not_the_next_ones(self):
-        for request in ("INTRODUCE 9|0|1|", "RELEASE 9|", "WRITE /a|v", "SET_PERMS /a|n0|b9|",
-                        "WRITE /a/child|v", "INTRODUCE 9|0|1|"):
+    def test_rights_given_before_a_domain_was_are_not_its_own(self):
+        for request in ("WRITE /a|v", "SET_PERMS /a|n0|b20009|", "WRITE /a/child|v"):
             self.world.ok("s", request)
+        self.world.create_domain(20009)
+        self.world.ok("s", "INTRODUCE 20009|0|1|")
         for path in ("/a", "/a/child"):
-            self.is_answered("g9", f"READ {path}|", "EACCES")
-            self.is_answered("g9", f"WRITE {path}|w", "EACCES")
+            self.is_answered("g20009", f"READ {path}|", "EACCES")
+            self.is_answered("g20009", f"WRITE {path}|w", "EACCES")
 
 
 class Xsa418DeepTrees(WorldTest):

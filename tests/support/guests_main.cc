@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /// xenstored-with-guests: the daemon, and a way in for guests while there is no
 /// ring. On `<rundir>/guests` a client sends two bytes, a domid, and from then on
-/// is that introduced domain. Domids from 20000 on do not exist unless introduced,
-/// so that tests have domains that are not there.
+/// is that introduced domain. A domid from 20000 on exists only while there is a
+/// file `<rundir>/exists-<domid>`, so that tests have domains that are not there.
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -24,11 +24,18 @@ __wrap_run_server(const xenstored::Options& options, xenstored::ServerStart star
 
 namespace {
 
-constexpr store::Domid kFirstThatIsNot{20000};
+constexpr store::Domid kFirstInQuestion{20000};
 
 class SomeDomains final : public xenstored::DomainOracle {
  public:
-  bool exists(store::Domid domid) override { return domid < kFirstThatIsNot; }
+  explicit SomeDomains(const std::string& run_dir) : prefix_(run_dir + "/exists-") {}
+  bool exists(store::Domid domid) override {
+    return domid < kFirstInQuestion ||
+           access((prefix_ + std::to_string(raw(domid))).c_str(), F_OK) == 0;
+  }
+
+ private:
+  std::string prefix_;
 };
 
 int listen_at(const std::string& path) {
@@ -57,7 +64,7 @@ void accept_guests(xenstored::Daemon& daemon, int listen_fd) {
 }  // namespace
 
 int __wrap_run_server(const xenstored::Options& options, xenstored::ServerStart start) {
-  SomeDomains domains;
+  SomeDomains domains(options.run_dir);
   start.oracle = &domains;
   start.prepare = [&options](xenstored::Daemon& daemon) {
     const int fd = listen_at(options.run_dir + "/guests");
