@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: MIT
 """State of an earlier boot is set aside with a message; state of a newer format is refused."""
 
+import ctypes
 import os
+import struct
 import unittest
 
-from box import Box, read, tree, write
+from box import Box, eventually, read, tree, write
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
@@ -62,6 +64,47 @@ class EarlierBoot(unittest.TestCase):
         self.box.options.append("--supervise")
         self.box.start()
         self.assertEqual(read(self.box.client(), "/one"), "ENOENT")
+
+
+class NewerFormat(unittest.TestCase):
+    """A daemon that was downgraded must not touch what it cannot read."""
+
+    def setUp(self):
+        self.box = Box()
+        self.addCleanup(self.box.stop)
+        self.box.start()
+        self.assertEqual(write(self.box.client(), "/kept", b"x"), b"OK\0")
+        self.box.kill()
+
+    def set_version(self, old, new):
+        """state/seal begins with "XSJOURN\\n", the version (32 bits), more, and the XXH3 of all that
+        at offset 56."""
+        digest = ctypes.CDLL("libxxhash.so.0").XXH3_64bits
+        digest.argtypes, digest.restype = (ctypes.c_char_p, ctypes.c_size_t), ctypes.c_uint64
+        with open(os.path.join(self.box.area, "state", "seal"), "r+b") as file:
+            header = file.read(64)
+            self.assertEqual(header[:12], b"XSJOURN\n" + struct.pack("=I", old))
+            self.assertEqual(struct.unpack("=Q", header[56:])[0], digest(header, 56))
+            header = header[:8] + struct.pack("=I", new) + header[12:56]
+            file.seek(0)
+            file.write(header + struct.pack("=Q", digest(header, 56)))
+
+    def test_is_refused_and_left_alone(self):
+        self.set_version(1, 2)
+        before = set(os.listdir(self.box.area))
+        for mode in (("-D", "-N"), ("-D", "-N", "--supervise"), ("-D",)):
+            with self.subTest(mode=mode):
+                self.box.mode = mode
+                result = self.box.run()
+                self.assertGreater(result.returncode, 0)
+                self.assertRegex(result.stdout, "(?i)newer|version")
+                self.assertIn("2", result.stdout)
+                self.assertEqual(set(os.listdir(self.box.area)), before)
+                eventually(lambda: not self.box.processes(), "no process left")
+        self.set_version(2, 1)
+        self.box.mode = ("-D", "-N")
+        self.box.start()
+        self.assertEqual(read(self.box.client(), "/kept"), b"x")
 
 
 if __name__ == "__main__":

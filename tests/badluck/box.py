@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 import xs  # noqa: E402
@@ -104,7 +105,7 @@ class Box(xs.Daemon):
 
     def __init__(self, *options, mode=("-D", "-N"), prefix=(), **rest):
         super().__init__(*options, **rest)
-        self.mode, self.prefix = mode, prefix
+        self.mode, self.prefix, self.clients = mode, prefix, []
         self.area = os.path.join(self.rundir, "area")
         self.pid_file = os.path.join(self.rundir, "test.pid")
         self.log_file = os.path.join(self.rundir, "test.log")
@@ -130,6 +131,24 @@ class Box(xs.Daemon):
                 raise AssertionError(f"does not serve: {error!r}; status {self.process.poll()}; "
                                      f"log:\n{self.log()}") from error
         return self
+
+    def wait_serving(self, seconds=SECONDS):
+        """Waits for an answer to a new client, as long as the process that was started lives."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                with closing(xs.Client(self.rundir)) as client:
+                    client.call(xs.READ, b"/\0")
+                    return
+            except (OSError, xs.Closed):
+                if time.monotonic() > deadline or self.process.poll() is not None:
+                    raise
+                time.sleep(0.002)
+
+    def client(self, domid=None):
+        """A new connection; the box closes it at its end if the test has not."""
+        self.clients.append(xs.Client(self.rundir, domid))
+        return self.clients[-1]
 
     def run(self, **popen):
         """Runs the command to its end and returns it with its output: for starts that are to fail
@@ -169,18 +188,23 @@ class Box(xs.Daemon):
 
     def kill_all(self):
         """kill -9 of everything this box started; the keeper goes before it can restart."""
+        killed = set()
+
         def none_left():
             for pid in sorted(self.processes()):
+                killed.add(pid)
                 try:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
                     pass
-            if self.process is not None:
-                self.process.poll()
-            return not self.processes()
+            return not any(map(alive, killed)) and not self.processes()
         eventually(none_left, "the end of all processes")
+        if self.process is not None:
+            self.process.wait(SECONDS)
 
     def stop(self):
+        for client in self.clients:
+            client.close()
         try:
             self.kill_all()
         finally:
