@@ -11,7 +11,11 @@ namespace store {
 namespace {
 
 /// Up to this many slots a scan of the tags beats an index.
-constexpr std::size_t kScanMax = 16;
+constexpr std::uint32_t kScanMax = 16;
+
+std::uint32_t tag_of(std::string_view name) {
+  return static_cast<std::uint32_t>(std::hash<std::string_view>{}(name));
+}
 
 }  // namespace
 
@@ -21,91 +25,122 @@ bool SharedPerms::names(Domid domid) const {
   });
 }
 
-Children::Children(const Children& other)
-    : live_(other.live_),
-      name_bytes_(other.name_bytes_),
-      slots_(other.slots_),
-      tags_(other.tags_),
-      index_(other.index_) {
-  for (Node* child : slots_) {
+Children::Run::Run(const Run& other) : tags(other.tags), slots(other.slots) {
+  for (Node* child : slots) {
     if (child != nullptr) child->add_ref();
   }
 }
 
-Children::~Children() {
-  for (Node* child : slots_) {
+Children::Run::~Run() {
+  for (Node* child : slots) {
     if (child != nullptr) child->release();
   }
 }
 
-std::uint32_t Children::tag_of(std::string_view name) {
-  return static_cast<std::uint32_t>(std::hash<std::string_view>{}(name));
+void Children::Index::insert(std::uint32_t tag, std::uint32_t slot) {
+  const std::size_t mask = entries.size() - 1;
+  std::size_t probe = tag & mask;
+  while (entries[probe] != 0) probe = (probe + 1) & mask;
+  entries[probe] = slot + 1;
+  ++used;
+}
+
+void Children::release() {
+  if (--refs_ == 0) delete this;
 }
 
 std::uint32_t Children::find(std::string_view name) const {
   const std::uint32_t tag = tag_of(name);
+  const std::uint32_t slots = slot_count();
   const auto is_it = [&](std::uint32_t slot) {
-    return tags_[slot] == tag && slots_[slot] != nullptr && slots_[slot]->name() == name;
+    if (slot >= slots) return false;
+    const Run& run = *runs_[slot / kRun];
+    const Node* child = run.slots[slot % kRun];
+    return run.tags[slot % kRun] == tag && child != nullptr && child->name() == name;
   };
-  if (index_.empty()) {
-    for (std::uint32_t slot = 0; slot < slots_.size(); ++slot) {
+  if (!index_) {
+    for (std::uint32_t slot = 0; slot < slots; ++slot) {
       if (is_it(slot)) return slot;
     }
     return kNone;
   }
-  const std::size_t mask = index_.size() - 1;
-  for (std::size_t probe = tag & mask; index_[probe] != 0; probe = (probe + 1) & mask) {
-    if (is_it(index_[probe] - 1)) return index_[probe] - 1;
+  const std::vector<std::uint32_t>& entries = index_->entries;
+  const std::size_t mask = entries.size() - 1;
+  for (std::size_t probe = tag & mask; entries[probe] != 0; probe = (probe + 1) & mask) {
+    if (is_it(entries[probe] - 1)) return entries[probe] - 1;
   }
   return kNone;
 }
 
 void Children::add(Node* child) {
-  const auto slot = static_cast<std::uint32_t>(slots_.size());
-  slots_.push_back(child);
-  tags_.push_back(tag_of(child->name()));
+  const std::uint32_t tag = tag_of(child->name());
+  append(child, tag);
   ++live_;
   name_bytes_ += static_cast<std::uint32_t>(child->name().size()) + 1;
-  if (slots_.size() <= kScanMax) return;
-  if (slots_.size() * 2 > index_.size()) {
-    rebuild();
+  const std::uint32_t slots = slot_count();
+  if (slots <= kScanMax) return;
+  if (!index_ || (index_->used + 1) * 2 > index_->entries.size()) {
+    build_index();
   } else {
-    index_slot(slot);
+    index_->insert(tag, slots - 1);
   }
+}
+
+void Children::append(Node* child, std::uint32_t tag) {
+  if (runs_.empty() || runs_.back()->slots.size() == kRun) {
+    runs_.push_back(Ref<Run>::adopt(new Run));
+  }
+  Run& run = own_run(runs_.size() - 1);
+  run.slots.push_back(child);
+  run.tags.push_back(tag);
 }
 
 void Children::remove(std::uint32_t slot) {
-  Node* child = std::exchange(slots_[slot], nullptr);
+  Node* child = std::exchange(own(slot), nullptr);
   --live_;
   name_bytes_ -= static_cast<std::uint32_t>(child->name().size()) + 1;
   child->release();
-  if (live_ * 2 < slots_.size()) rebuild();
+  if (live_ * 2 < slot_count()) close_holes();
 }
 
-void Children::index_slot(std::uint32_t slot) {
-  const std::size_t mask = index_.size() - 1;
-  std::size_t probe = tags_[slot] & mask;
-  while (index_[probe] != 0) probe = (probe + 1) & mask;
-  index_[probe] = slot + 1;
+Children::Run& Children::own_run(std::size_t run) {
+  if (runs_[run]->refs > 1) runs_[run] = Ref<Run>::adopt(new Run(*runs_[run]));
+  return *runs_[run];
 }
 
-/// Closes the holes and sizes the index to at most half full, with room to grow.
-void Children::rebuild() {
-  std::size_t kept = 0;
-  for (std::size_t slot = 0; slot < slots_.size(); ++slot) {
-    if (slots_[slot] == nullptr) continue;
-    slots_[kept] = slots_[slot];
-    tags_[kept] = tags_[slot];
-    ++kept;
+void Children::close_holes() {
+  const std::vector<Ref<Run>> old_runs = std::exchange(runs_, {});
+  for (const Ref<Run>& run : old_runs) {
+    for (std::size_t i = 0; i < run->slots.size(); ++i) {
+      Node* child = run->slots[i];
+      if (child == nullptr) continue;
+      child->add_ref();
+      append(child, run->tags[i]);
+    }
   }
-  slots_.resize(kept);
-  tags_.resize(kept);
-  index_.clear();
-  if (kept <= kScanMax) return;
+  index_ = Ref<Index>();
+  if (slot_count() > kScanMax) build_index();
+}
+
+/// An index of our own, at most a quarter full.
+void Children::build_index() {
   std::size_t size = 2 * kScanMax;
-  while (size < kept * 4) size *= 2;
-  index_.assign(size, 0);
-  for (std::uint32_t slot = 0; slot < kept; ++slot) index_slot(slot);
+  while (size < std::size_t{live_} * 4) size *= 2;
+  index_ = Ref<Index>::adopt(new Index(size));
+  for (std::uint32_t slot = 0; slot < slot_count(); ++slot) {
+    if (at(slot) != nullptr) index_->insert(runs_[slot / kRun]->tags[slot % kRun], slot);
+  }
+}
+
+void Children::give_up(std::vector<Node*>& out) {
+  for (const Ref<Run>& run : runs_) {
+    const bool is_last = run->refs == 1;
+    for (Node*& child : run->slots) {
+      if (child == nullptr || !is_last) continue;
+      out.push_back(std::exchange(child, nullptr));
+    }
+  }
+  runs_.clear();
 }
 
 Node* Node::make(NodeId id, Generation generation, PermsRef perms, std::string_view name,
@@ -135,7 +170,7 @@ Node* Node::own(Node*& slot) {
   if (slot->refs_ == 1) return slot;
   Node* copy = make(slot->id_, slot->generation_, slot->perms_, slot->name(), slot->value());
   copy->children_ = slot->children_;
-  if (copy->children_ != nullptr) ++copy->children_->refs;
+  if (copy->children_ != nullptr) copy->children_->add_ref();
   slot->release();
   return slot = copy;
 }
@@ -154,18 +189,17 @@ Node* Node::set_value(Node*& slot, std::string_view value) {
 Children& Node::own_children() {
   if (children_ == nullptr) {
     children_ = new Children;
-  } else if (children_->refs > 1) {
+  } else if (children_->is_shared()) {
     auto* copy = new Children(*children_);
-    --children_->refs;
+    children_->release();
     children_ = copy;
   }
   return *children_;
 }
 
 void Node::drop_empty_children() {
-  if (children_ != nullptr && children_->count() == 0 && children_->refs == 1) {
-    delete std::exchange(children_, nullptr);
-  }
+  if (children_ == nullptr || children_->count() != 0) return;
+  std::exchange(children_, nullptr)->release();
 }
 
 void Node::free_shell(Node* node) {
@@ -175,21 +209,19 @@ void Node::free_shell(Node* node) {
 
 /// Without recursion, whatever the tree's depth (XSA-418).
 void Node::destroy(Node* node) {
-  std::vector<Children*> orphaned;
-  const auto free_node = [&orphaned](Node* dead) {
-    Children* children = dead->children_;
-    if (children != nullptr && --children->refs == 0) orphaned.push_back(children);
-    free_shell(dead);
+  std::vector<Node*> dead;
+  const auto free_node = [&dead](Node* last) {
+    if (Children* children = last->children_) {
+      if (!children->is_shared()) children->give_up(dead);
+      children->release();
+    }
+    free_shell(last);
   };
   free_node(node);
-  while (!orphaned.empty()) {
-    Children* children = orphaned.back();
-    orphaned.pop_back();
-    for (Node*& child : children->slots_) {
-      if (child != nullptr && --child->refs_ == 0) free_node(child);
-      child = nullptr;
-    }
-    delete children;
+  while (!dead.empty()) {
+    Node* next = dead.back();
+    dead.pop_back();
+    if (--next->refs_ == 0) free_node(next);
   }
 }
 

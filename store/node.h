@@ -82,45 +82,91 @@ using PermsRef = Ref<SharedPerms>;
 
 class Node;
 
-/// The children of a node in order of creation, found by name. Removal leaves a
-/// hole that is closed when half the slots are holes, so that both insertion and
-/// removal cost the same in a directory of any width.
+/// The children of a node in order of creation, found by name.
+///
+/// Kept in runs of up to kRun slots that copies share until they change one, and
+/// with an index that copies go on sharing: so copying, which happens whenever a
+/// directory changes while a snapshot has it, costs little in a directory of any
+/// width. Removal leaves a hole; holes are closed when half the slots are holes.
 class Children {
  public:
   static constexpr std::uint32_t kNone = 0xFFFFFFFF;
 
   Children() = default;
-  Children(const Children& other);
+  /// A copy, referred to once.
+  Children(const Children& other)
+      : live_(other.live_),
+        name_bytes_(other.name_bytes_),
+        runs_(other.runs_),
+        index_(other.index_) {}
   Children& operator=(const Children&) = delete;
-  ~Children();
 
-  static std::uint32_t tag_of(std::string_view name);
   /// Slot number of the child of that name, or kNone.
   std::uint32_t find(std::string_view name) const;
   /// Appends; takes over one reference.
   void add(Node* child);
   void remove(std::uint32_t slot);
-  /// May be null (a hole) for slots below slot_count().
-  Node*& at(std::uint32_t slot) { return slots_[slot]; }
-  Node* at(std::uint32_t slot) const { return slots_[slot]; }
-  std::uint32_t slot_count() const { return static_cast<std::uint32_t>(slots_.size()); }
+  /// Null is a hole.
+  Node* at(std::uint32_t slot) const { return runs_[slot / kRun]->slots[slot % kRun]; }
+  /// Where the child is kept, for changing it. Valid until the next add or remove.
+  Node*& own(std::uint32_t slot) { return own_run(slot / kRun).slots[slot % kRun]; }
+  std::uint32_t slot_count() const {
+    return runs_.empty()
+               ? 0
+               : static_cast<std::uint32_t>((runs_.size() - 1) * kRun + runs_.back()->slots.size());
+  }
   std::uint32_t count() const { return live_; }
   /// Length of all names, each with its NUL: the payload of DIRECTORY.
   std::uint32_t name_bytes() const { return name_bytes_; }
+  /// Appends all children to `out` with one reference each, and keeps none.
+  void give_up(std::vector<Node*>& out);
 
-  std::uint32_t refs = 1;
+  void add_ref() { ++refs_; }
+  void release();
+  bool is_shared() const { return refs_ > 1; }
 
  private:
-  friend class Node;
-  void index_slot(std::uint32_t slot);
-  void rebuild();
+  static constexpr std::uint32_t kRun = 64;
 
+  struct Run {
+    Run() = default;
+    Run(const Run& other);
+    Run& operator=(const Run&) = delete;
+    ~Run();
+    void add_ref() { ++refs; }
+    void release() {
+      if (--refs == 0) delete this;
+    }
+    std::uint32_t refs = 1;
+    std::vector<std::uint32_t> tags;  ///< hashes of the names
+    std::vector<Node*> slots;
+  };
+
+  /// Open addressing from tag to slot number + 1; 0 is free. It only ever grows,
+  /// and copies share it: an entry may be another copy's, so each is checked
+  /// against the slot that this copy has.
+  struct Index {
+    explicit Index(std::size_t size) : entries(size) {}
+    void insert(std::uint32_t tag, std::uint32_t slot);
+    void add_ref() { ++refs; }
+    void release() {
+      if (--refs == 0) delete this;
+    }
+    std::uint32_t refs = 1;
+    std::uint32_t used = 0;
+    std::vector<std::uint32_t> entries;
+  };
+
+  Run& own_run(std::size_t run);
+  void append(Node* child, std::uint32_t tag);
+  void close_holes();
+  void build_index();
+
+  std::uint32_t refs_ = 1;
   std::uint32_t live_ = 0;
   std::uint32_t name_bytes_ = 0;
-  std::vector<Node*> slots_;
-  std::vector<std::uint32_t> tags_;
-  /// Open addressing, slot number + 1, 0 is free; empty while a scan is cheaper.
-  std::vector<std::uint32_t> index_;
+  std::vector<Ref<Run>> runs_;
+  Ref<Index> index_;  ///< null while a scan is cheaper
 };
 
 /// One node: a single allocation with name and value behind the fields. Values

@@ -386,7 +386,7 @@ void View::forget_domain(std::string_view path, Domid domid, Domid new_owner) {
         if (children.at(slot) == nullptr || children.at(slot)->perms().get() != old_perms.get()) {
           continue;
         }
-        heirs.push_back({Node::own(children.at(slot)), heir.node->id()});
+        heirs.push_back({Node::own(children.own(slot)), heir.node->id()});
       }
     }
     changed(heir.node, heir.parent);
@@ -404,7 +404,7 @@ Node** View::own_found(NodeId* parent_id, PermsRef* parent_perms) {
       if (parent_id != nullptr) *parent_id = node->id();
       if (parent_perms != nullptr) *parent_perms = node->perms();
     }
-    slot = &node->own_children().at(slots_[depth]);
+    slot = &node->own_children().own(slots_[depth]);
     node = Node::own(*slot);
   }
   return slot;

@@ -18,14 +18,16 @@ constexpr Domid kGuests[] = {Domid{1}, Domid{2}, Domid{3}};
 
 class Random {
  public:
-  explicit Random(std::uint64_t seed) : engine_(seed) {}
+  /// Every third seed makes few levels of wide directories, which are indexed.
+  explicit Random(std::uint64_t seed)
+      : engine_(seed), levels_(seed % 3 == 0 ? 3 : 5), names_(seed % 3 == 0 ? 60 : 3) {}
   std::size_t below(std::size_t limit) { return engine_() % limit; }
   bool one_in(std::size_t n) { return below(n) == 0; }
 
   std::string path() {
     std::string path;
-    for (std::size_t level = 0, levels = below(5); level < levels; ++level) {
-      path += "/" + std::string(1, static_cast<char>('a' + below(3)));
+    for (std::size_t level = 0, levels = below(levels_); level < levels; ++level) {
+      path += "/" + std::to_string(below(level == 0 ? 3 : names_));
     }
     return path.empty() ? "/" : path;
   }
@@ -52,6 +54,8 @@ class Random {
 
  private:
   std::mt19937_64 engine_;
+  std::size_t levels_;
+  std::size_t names_;
 };
 
 const store::Limits& tight_limits() {
