@@ -77,8 +77,8 @@ class NewerFormat(unittest.TestCase):
         self.box.kill()
 
     def set_version(self, old, new):
-        """state/seal begins with "XSJOURN\\n", the version (32 bits), more, and the XXH3 of all that
-        at offset 56."""
+        """state/seal begins with "XSJOURN\\n", the version (32 bits) and more; at offset 56 is the
+        XXH3 of all that."""
         digest = ctypes.CDLL("libxxhash.so.0").XXH3_64bits
         digest.argtypes, digest.restype = (ctypes.c_char_p, ctypes.c_size_t), ctypes.c_uint64
         with open(os.path.join(self.box.area, "state", "seal"), "r+b") as file:

@@ -215,7 +215,8 @@ class QuotaWarnings(unittest.TestCase):
         self.fail(f"no {error} for {payload}")
 
     def warned(self, domid):
-        return self.box.warnings("quota", str(domid))
+        return [line for line in self.box.warnings("quota")
+                if re.search(rf"\bdom(ain)? ?{domid}\b", line)]
 
     def test_once_per_domain_and_kind(self):
         kinds = ((xs.WRITE, b"n%\0x", "ENOSPC"), (xs.WATCH, b"w%\0t\0", "E2BIG"),
