@@ -11,7 +11,7 @@
 namespace xenstored {
 namespace {
 
-using std::string_view_literals::operator""sv;
+using namespace std::string_view_literals;
 using testing::HasSubstr;
 using testing::Not;
 

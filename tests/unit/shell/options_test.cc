@@ -14,6 +14,7 @@ namespace {
 store::Result<Options, std::string> parse(std::vector<std::string> arguments) {
   arguments.insert(arguments.begin(), "xenstored");
   std::vector<char*> argv;
+  argv.reserve(arguments.size() + 1);
   for (std::string& argument : arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);
   return parse_options(static_cast<int>(arguments.size()), argv.data());

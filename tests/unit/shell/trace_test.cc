@@ -14,7 +14,7 @@
 namespace xenstored {
 namespace {
 
-using std::string_view_literals::operator""sv;
+using namespace std::string_view_literals;
 using store::ConnId;
 using store::TxId;
 using testing::MatchesRegex;
