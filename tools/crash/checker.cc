@@ -63,6 +63,7 @@ Verdict Checker::check(const Walk& found) {
   Candidates candidates(clients_.size());
   if (Verdict wrong = match_regions(found, candidates)) return wrong;
   if (Verdict wrong = check_groups(found)) return wrong;
+  if (Verdict wrong = narrow_by_registers(found, candidates)) return wrong;
   if (Verdict wrong = check_registers(found, candidates)) return wrong;
   if (Verdict wrong = check_counters(found, candidates)) return wrong;
   if (Verdict wrong = check_outposts(found)) return wrong;
@@ -126,33 +127,39 @@ Verdict Checker::check_groups(const Walk& found) const {
   return {};
 }
 
-// A value found narrows down how far its writer's requests got; what must then
-// have happened may not have been overwritten by anything earlier.
-Verdict Checker::check_registers(const Walk& found, Candidates& candidates) {
+// Leaves those of the writer's candidates in which it has done request `by`.
+Verdict Checker::keep_done(Candidates& candidates, RequestId by, const std::string& why) {
+  std::vector<Candidate>& own = candidates[by.client];
+  std::erase_if(own, [&](const Candidate& candidate) { return !candidate.has_done(by.index); });
+  if (!own.empty()) return {};
+  return why + " by client " + std::to_string(by.client) + ", request " + std::to_string(by.index) +
+         ", but that client's region shows that this request was not executed";
+}
+
+// A value that was found, or that anybody has read, tells that its writer got
+// that far.
+Verdict Checker::narrow_by_registers(const Walk& found, Candidates& candidates) {
   for (const auto& [path, writes] : shared_.writes()) {
-    const Shared::Found result = shared_.found(path, found.tree.at(path).value, now_);
+    const std::string& value = found.tree.at(path).value;
+    const Shared::Found result = shared_.found(path, value, now_);
     if (!result.wrong.empty()) return result.wrong;
-    if (!result.by) continue;
-    std::erase_if(candidates[result.by->client],
-                  [&](const Candidate& match) { return !match.has_done(result.by->index); });
-    if (candidates[result.by->client].empty())
-      return path + " holds \"" + printable(found.tree.at(path).value) + "\" of client " +
-             std::to_string(result.by->client) + ", request " + std::to_string(result.by->index) +
-             ", but that client's region shows that this request was not executed";
-  }
-  // What all remaining candidates of a client have done is certain; what was
-  // read by somebody must have been done.
-  for (const auto& [path, writes] : shared_.writes()) {
+    const std::string holds = path + " holds \"" + printable(value) + "\", written";
+    if (result.by) {
+      if (Verdict wrong = keep_done(candidates, *result.by, holds)) return wrong;
+    }
     for (const SharedWrite& write : writes) {
-      std::vector<Candidate>& own = candidates[write.by.client];
-      if (write.certain != kNever)
-        std::erase_if(own, [&](const Candidate& m) { return !m.has_done(write.by.index); });
-      if (own.empty())
-        return path + ": \"" + printable(write.value) + "\" of client " +
-               std::to_string(write.by.client) + ", request " + std::to_string(write.by.index) +
-               ", was seen by a reader, but that client's region shows that it was not executed";
+      if (write.certain == kNever) continue;
+      const std::string seen =
+          "\"" + printable(write.value) + "\" was read in " + path + ", written";
+      if (Verdict wrong = keep_done(candidates, write.by, seen)) return wrong;
     }
   }
+  return {};
+}
+
+// What all remaining candidates of a client have done is certain, and may not
+// have been overwritten by anything earlier.
+Verdict Checker::check_registers(const Walk& found, const Candidates& candidates) {
   for (const auto& [path, writes] : std::map(shared_.writes())) {
     for (const SharedWrite& write : writes) {
       if (write.was_refused) continue;
@@ -206,8 +213,8 @@ Verdict Checker::check_outposts(const Walk& found) const {
     if (known == outposts_.end()) return path + " was never created";
     const Creation& creation = known->second;
     if (latest != nullptr && creation.certain < latest->sent)
-      return "order of creation: " + path + " was there before " + latest_path +
-             " was asked for, but stands behind it";
+      return "order of creation: " + path + " was there before a node in front of it, " +
+             latest_path + ", was asked for";
     const auto [last, is_first] = last_index.try_emplace(creation.by.client, creation.by.index);
     if (!is_first && creation.by.index < last->second)
       return "order of creation: " + path + " stands behind a later one of its own client";

@@ -44,7 +44,9 @@ class Checker {
 
   Verdict check_rest(const Walk& found) const;
   Verdict match_regions(const Walk& found, Candidates& candidates) const;
-  Verdict check_registers(const Walk& found, Candidates& candidates);
+  static Verdict keep_done(Candidates& candidates, RequestId by, const std::string& why);
+  Verdict narrow_by_registers(const Walk& found, Candidates& candidates);
+  Verdict check_registers(const Walk& found, const Candidates& candidates);
   Verdict check_groups(const Walk& found) const;
   Verdict check_counters(const Walk& found, const Candidates& candidates) const;
   Verdict check_outposts(const Walk& found) const;

@@ -188,11 +188,12 @@ class EffectRun {
     return server;
   }
 
-  // The script until it is cut, or to its end and then a kill of ours.
+  // The script until it is cut, or to its end and then a kill of ours. The first
+  // effects may end the server before anybody has connected.
   Status talk(Server& server, const Tree& found) {
-    if (Status connected = connect(clients_, server, found); !connected.has_value())
-      return connected;
-    const Round round = run_clients(clients_, checker_, server);
+    Round round;
+    if (connect(clients_, server, found).has_value())
+      round = run_clients(clients_, checker_, server);
     counted_ = effects_.count();
     name_ = effects_.last();
     effects_.disarm();

@@ -3,10 +3,13 @@
 // that it kept every promise. README.md in this folder tells how to read it.
 #include <CLI/CLI.hpp>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 
 #include "tools/crash/campaign.h"
@@ -78,7 +81,7 @@ nlohmann::json summary(const Options& options, const Result& result, double seco
       {"seconds", std::round(seconds * 10) / 10}};
 }
 
-int run(Options options) {
+int run(Options& options) {
   ServerOptions& server = options.campaign.server;
   server.binary = std::filesystem::absolute(options.binary).string();
   server.directory = make_directory();
@@ -111,12 +114,16 @@ int run(Options options) {
 }  // namespace
 }  // namespace crash
 
-int main(int argc, char** argv) {
+// Libraries throw when memory or the directory is gone: nothing was found out then.
+int main(int argc, char** argv) try {
   crash::Options options;
   if (const std::optional<int> end = crash::parse(argc, argv, options)) return *end;
   if (options.every_effect && options.campaign.counting_library.empty()) {
     std::fprintf(stderr, "xs-crash: --every-effect needs --counting-library\n");
     return 2;
   }
-  return crash::run(std::move(options));
+  return crash::run(options);
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "xs-crash: %s\n", error.what());
+  return 2;
 }

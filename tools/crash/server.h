@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /// The daemon under test on a private directory: started, killed at an instant,
-/// found again. Only processes that this object started are ever signalled: each
-/// signal goes through a pidfd that was taken while the process lived.
+/// found again. Only processes that this object or its keeper started are ever
+/// signalled: each signal goes through a pidfd taken while the process lived.
 #pragma once
 
 #include <sys/types.h>
