@@ -62,6 +62,8 @@ Result<Seal, OpenError> open_or_create(const fs::path& area, std::string_view bo
     const auto created = create_state(area, boot_id);
     if (!created.has_value()) return tl::unexpected(created.error());
     notes.push_back("began an empty state in " + area.string());
+  } else if (!S_ISDIR(status.st_mode)) {
+    return open_failed(OpenError::Kind::kDamaged, (area / kStateName).string() + " is no folder");
   }
   return open_seal(area);
 }
@@ -76,7 +78,7 @@ Result<Seal, OpenError> begin_anew(const fs::path& area, std::string_view boot_i
 /// Opens the database, if its file is one.
 Result<std::unique_ptr<Database>, OpenError> open_database(const fs::path& area) {
   const fs::path file = area / kStateName / kDataName;
-  const Fd fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  const Fd fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   struct stat status {};
   if (!fd && (errno == ENOENT || errno == ELOOP)) {
     return open_failed(OpenError::Kind::kDamaged, file.string() + " is missing");

@@ -252,8 +252,6 @@ std::vector<std::string> Store::check() const {
   return wrong;
 }
 
-void Loader::expect(std::size_t nodes) { nodes_.reserve(nodes); }
-
 std::size_t Loader::find(NodeId id) const {
   if (last_parent_ < nodes_.size() && nodes_[last_parent_].id == id) return last_parent_;
   const auto found = std::lower_bound(nodes_.begin(), nodes_.end(), id,
@@ -289,7 +287,7 @@ bool Loader::add(NodeId id, NodeId parent, Generation generation, PermsView perm
     nodes_.push_back({id, node, static_cast<std::uint32_t>(last_parent_)});
   }
   const Node& node = *nodes_.back().node;
-  usage_.add({node.perms()->owner(), 1, node_bytes(node)});
+  count(node);
   const bool own_perms =
       nodes_.size() == 1 || node.perms().get() != nodes_[last_parent_].node->perms().get();
   if (!own_perms) return true;
@@ -298,6 +296,17 @@ bool Loader::add(NodeId id, NodeId parent, Generation generation, PermsView perm
     mentions_[entry.domid].insert(path_of(nodes_.size() - 1));
   }
   return true;
+}
+
+/// Nodes of one owner mostly come in a row.
+void Loader::count(const Node& node) {
+  const Domid owner = node.perms()->owner();
+  if (owner != counted_.owner) {
+    if (counted_.nodes != 0) usage_.add(counted_);
+    counted_ = {owner, 0, 0};
+  }
+  ++counted_.nodes;
+  counted_.bytes += node_bytes(node);
 }
 
 std::string Loader::path_of(std::size_t index) const {
@@ -311,6 +320,7 @@ std::string Loader::path_of(std::size_t index) const {
 
 bool Loader::finish(Store& store) {
   if (!root_) return false;
+  usage_.add(counted_);
   store.root_ = std::move(root_);
   store.generation_ = generation_;
   store.usage_ = std::move(usage_);

@@ -82,8 +82,6 @@ class Store {
 class Loader {
  public:
   Loader() = default;
-  /// For the speed of it: how many nodes will come.
-  void expect(std::size_t nodes);
   /// Nodes must come by ascending id. False: no such parent, or out of order, or
   /// no permissions, or an impossible name.
   bool add(NodeId id, NodeId parent, Generation generation, PermsView perms, std::string_view name,
@@ -97,6 +95,7 @@ class Loader {
     Node* node;
     std::uint32_t parent;  ///< index of the parent
   };
+  void count(const Node& node);
   std::string path_of(std::size_t index) const;
   std::size_t find(NodeId id) const;
 
@@ -105,6 +104,7 @@ class Loader {
   std::size_t last_parent_ = 0;
   std::uint64_t generation_ = 0;
   Usage usage_;
+  UsageDelta::Entry counted_{};  ///< of the latest owner, not yet in usage_
   std::map<Domid, std::set<std::string>> mentions_;
 };
 

@@ -69,34 +69,54 @@ void answer_signals(int fd, Trace& trace, bool& stop) {
       continue;
     }
     log::reopen();
-    if (!trace.reopen().has_value()) log::warn("cannot reopen the trace file");
+    if (!trace.reopen().has_value()) log::warn("cannot reopen the trace file " + trace.path());
   }
+}
+
+/// A daemon that has recovered. State that turns out not to be what was committed
+/// is put aside, loudly, and an empty one begun: once, since that cannot fail so.
+store::Result<std::unique_ptr<Daemon>, int> recovered_daemon(const Options& options,
+                                                             DomainOracle& oracle, Trace& trace,
+                                                             JournalPtr& journal,
+                                                             std::unique_ptr<PoisonGuard>& poison) {
+  journal::Options area;
+  area.area = options.area;
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    auto opened = open_journal(area);
+    if (!opened.has_value()) return tl::unexpected(opened.error());
+    journal = std::move(opened.value());
+    if (!poison) poison = std::make_unique<PoisonGuard>(options.area);
+    auto daemon = std::make_unique<Daemon>(options, *journal, *poison, trace, oracle);
+    const auto recovered = daemon->recover();
+    if (recovered.has_value()) return daemon;
+    log::error("the state cannot be used: " + recovered.error());
+    daemon.reset();
+    journal.reset();
+    std::vector<std::string> notes;
+    const auto aside = journal::Journal::set_aside(area, notes);
+    log_notes(notes);
+    if (!aside.has_value()) {
+      log::error(aside.error().message);
+      return tl::unexpected(kExitRefused);
+    }
+  }
+  return tl::unexpected(kExitFailed);
 }
 
 }  // namespace
 
 int run_server(const Options& options, ServerStart start) {
   const UniqueFd signals = signal_source();
-  journal::Options area;
-  area.area = options.area;
-  auto journal = open_journal(area);
-  if (!journal.has_value()) return journal.error();
-
-  PoisonGuard poison(options.area);
   Trace trace;
   start_trace(options, trace);
   AnyDomain any_domain;
-  auto daemon = std::make_unique<Daemon>(options, *journal.value(), poison, trace,
-                                         start.oracle != nullptr ? *start.oracle : any_domain);
-  if (auto recovered = daemon->recover(); !recovered.has_value()) {
-    log::error("the state cannot be used: " + recovered.error());
-    daemon.reset();
-    journal.value().reset();
-    std::vector<std::string> notes;
-    const auto aside = journal::Journal::set_aside(area, notes);
-    log_notes(notes);
-    return aside.has_value() ? kExitFailed : kExitRefused;
-  }
+  JournalPtr journal;
+  std::unique_ptr<PoisonGuard> poison;
+  auto recovered =
+      recovered_daemon(options, start.oracle != nullptr ? *start.oracle : any_domain, trace,
+                       journal, poison);
+  if (!recovered.has_value()) return recovered.error();
+  const std::unique_ptr<Daemon> daemon = std::move(recovered.value());
 
   bool stop = false;
   daemon->add_source(signals.get(), [&] { answer_signals(signals.get(), trace, stop); });

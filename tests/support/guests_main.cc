@@ -15,6 +15,7 @@
 #include "xenstored/server.h"
 
 // The real run_server, and the one that main() is linked with instead (ld --wrap).
+// NOLINTBEGIN(bugprone-reserved-identifier): the names are the linker's.
 extern "C" int
 __real_run_server(const xenstored::Options& options, xenstored::ServerStart start) asm(
     "__real__ZN9xenstored10run_serverERKNS_7OptionsENS_11ServerStartE");
@@ -63,6 +64,7 @@ void accept_guests(xenstored::Daemon& daemon, int listen_fd) {
 
 }  // namespace
 
+// NOLINTNEXTLINE(bugprone-reserved-identifier)
 int __wrap_run_server(const xenstored::Options& options, xenstored::ServerStart start) {
   SomeDomains domains(options.run_dir);
   start.oracle = &domains;

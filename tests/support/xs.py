@@ -30,7 +30,11 @@ class Client:
     def __init__(self, rundir, domid=None, timeout=10):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(timeout)
-        self.sock.connect(os.path.join(rundir, "socket" if domid is None else "guests"))
+        try:
+            self.sock.connect(os.path.join(rundir, "socket" if domid is None else "guests"))
+        except OSError:
+            self.sock.close()
+            raise
         if domid is not None:
             self.sock.sendall(struct.pack("<H", domid))
         self.pending = b""
