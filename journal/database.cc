@@ -88,9 +88,10 @@ Result<std::unique_ptr<Database>, std::string> Database::open(const std::filesys
   if (const int code = mdb_env_open(env, folder.c_str(), kFlags, 0600); code != 0) {
     return lmdb_failed("mdb_env_open " + folder.string(), code);
   }
-  // A no-op, except for a new file or one that was copied and has got holes.
   int fd = -1;
   mdb_env_get_fd(env, &fd);
+  ::fcntl(fd, F_SETFD, FD_CLOEXEC);  // LMDB forgets it
+  // A no-op, except for a new file or one that was copied and has got holes.
   if (const int error = allocate(fd, bytes); error != 0) {
     return tl::unexpected(system_message("cannot allocate " + folder.string(), error));
   }

@@ -51,36 +51,36 @@ struct NodeRecord {
 };
 
 struct DomainRecord {
-  Domid domid;
-  ConnId conn;
+  Domid domid{};
+  ConnId conn{};
   std::uint64_t gfn = 0;
   std::uint32_t remote_port = 0;
-  std::optional<Domid> target;
+  std::optional<Domid> target{};
   std::uint32_t features = 0;
   bool shutdown = false;
   std::array<std::uint8_t, 16> handle{};
-  std::vector<std::pair<std::string, std::uint32_t>> quotas;
+  std::vector<std::pair<std::string, std::uint32_t>> quotas{};
 
   friend bool operator==(const DomainRecord&, const DomainRecord&) = default;
 };
 
 struct ConnectionRecord {
-  ConnId conn;
-  Domid domid;
+  ConnId conn{};
+  Domid domid{};
   std::uint32_t next_tx = 0;  ///< highest transaction id used
-  std::vector<TxId> open_tx;
+  std::vector<TxId> open_tx{};
   std::uint32_t in_off = 0;
   std::uint32_t out_off = 0;
-  std::string partial;
+  std::string partial{};
 
   friend bool operator==(const ConnectionRecord&, const ConnectionRecord&) = default;
 };
 
 struct WatchRecord {
-  ConnId conn;
+  ConnId conn{};
   std::uint64_t seq = 0;
-  std::string path;  ///< absolute, or a special name
-  std::string token;
+  std::string path{};  ///< absolute, or a special name
+  std::string token{};
   bool relative = false;
   std::int32_t depth = -1;  ///< -1: no limit
 
@@ -89,25 +89,25 @@ struct WatchRecord {
 
 /// One queued message of a connection; `seq` ascending is their order.
 struct OutputRecord {
-  ConnId conn;
+  ConnId conn{};
   std::uint64_t seq = 0;
-  std::string frame;
+  std::string frame{};
 
   friend bool operator==(const OutputRecord&, const OutputRecord&) = default;
 };
 
 /// Who may watch a special name ("@releaseDomain", "@introduceDomain").
 struct SpecialRecord {
-  std::string name;
-  store::Perms perms;
+  std::string name{};
+  store::Perms perms{};
 
   friend bool operator==(const SpecialRecord&, const SpecialRecord&) = default;
 };
 
 /// A value of the whole store, such as a global quota.
 struct SettingRecord {
-  std::string name;
-  std::string value;
+  std::string name{};
+  std::string value{};
 
   friend bool operator==(const SettingRecord&, const SettingRecord&) = default;
 };
