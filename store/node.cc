@@ -79,7 +79,7 @@ void Children::add(Node* child) {
   name_bytes_ += static_cast<std::uint32_t>(child->name().size()) + 1;
   const std::uint32_t slots = slot_count();
   if (slots <= kScanMax) return;
-  if (!index_ || (index_->used + 1) * 2 > index_->entries.size()) {
+  if (!index_ || (std::size_t{index_->used} + 1) * 2 > index_->entries.size()) {
     build_index();
   } else {
     index_->insert(tag, slots - 1);
@@ -124,7 +124,7 @@ void Children::close_holes() {
 
 /// An index of our own, at most a quarter full.
 void Children::build_index() {
-  std::size_t size = 2 * kScanMax;
+  std::size_t size = std::size_t{2} * kScanMax;
   while (size < std::size_t{live_} * 4) size *= 2;
   index_ = Ref<Index>::adopt(new Index(size));
   for (std::uint32_t slot = 0; slot < slot_count(); ++slot) {

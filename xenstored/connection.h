@@ -11,11 +11,14 @@
 #include "store/perms.h"
 #include "store/transaction.h"
 #include "xenstored/outbox.h"
+#include "xenstored/poller.h"
 #include "xenstored/unique_fd.h"
 
 namespace xenstored {
 
-struct Connection {
+struct Connection : PollTarget {
+  Connection() : PollTarget{Kind::kConnection} {}
+
   store::ConnId id;
   store::Caller caller;
   /// A domain's connection: watches and transaction ids are in the journal, and

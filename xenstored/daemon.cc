@@ -18,16 +18,11 @@ namespace {
 /// pipelines, and nobody waits long for another's flood.
 constexpr std::size_t kReceiveBytes = 16384;
 /// A client that does not read its replies is not read from beyond this.
-constexpr std::size_t kUnsentBeforeStall = 256 * 1024;
+constexpr std::size_t kUnsentBeforeStall = std::size_t{256} * 1024;
 /// A socket that lets this much pile up (watch events) is closed.
-constexpr std::size_t kUnsentMax = 8 * 1024 * 1024;
+constexpr std::size_t kUnsentMax = std::size_t{8} * 1024 * 1024;
 /// When descriptors are short: how long until accepting is tried again.
-constexpr int kAcceptPauseMs = 100;
-
-/// Sources and connections share epoll; sources are marked in the lowest bit.
-void* source_tag(void* source) {
-  return reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(source) | 1);
-}
+constexpr std::uint64_t kAcceptPauseMs = 100;
 
 std::uint64_t steady_us() {
   return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(
@@ -58,8 +53,8 @@ Daemon::Daemon(const Options& options, journal::Journal& journal, PoisonGuard& p
 Daemon::~Daemon() = default;
 
 void Daemon::add_source(int fd, std::function<void()> on_ready) {
-  sources_.push_back(std::make_unique<Source>(Source{fd, std::move(on_ready)}));
-  poller_.add(fd, EPOLLIN, source_tag(sources_.back().get()));
+  sources_.push_back(std::make_unique<Source>(fd, std::move(on_ready)));
+  poller_.add(fd, EPOLLIN, sources_.back().get());
 }
 
 void Daemon::listen(int fd) {
@@ -72,18 +67,30 @@ void Daemon::accept_all(int fd) {
   for (;;) {
     UniqueFd client(accept4(fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (client.valid()) {
+      accept_is_failing_ = false;
       accept_client(std::move(client));
       continue;
     }
     if (errno == EINTR || errno == ECONNABORTED) continue;
-    if (errno != EAGAIN && !accept_paused_) {
-      // No descriptor to be had: those who connect wait in the backlog.
-      log::warn("cannot accept clients for now: " + std::string(std::strerror(errno)));
-      accept_paused_ = true;
-      poller_.change(fd, 0, source_tag(sources_.front().get()));
-    }
+    if (errno != EAGAIN) pause_accepting(errno);
     return;
   }
+}
+
+/// No descriptor to be had: those who connect wait in the backlog until one of
+/// ours was freed, or some time has passed.
+void Daemon::pause_accepting(int error) {
+  if (!accept_is_failing_) {
+    log::warn("cannot accept clients for now: " + std::string(std::strerror(error)));
+  }
+  accept_is_failing_ = true;
+  accept_again_us_ = now_us_ + kAcceptPauseMs * 1000;
+  poll_listener(0);
+}
+
+void Daemon::resume_accepting() {
+  accept_again_us_ = 0;
+  poll_listener(EPOLLIN);
 }
 
 Connection& Daemon::new_connection(store::ConnId id, store::Caller caller, bool is_domain) {
@@ -122,15 +129,16 @@ void Daemon::turn(bool may_wait) {
   const auto ready = poller_.wait(may_wait ? timeout_ms() : 0);
   now_us_ = steady_us();
   for (const epoll_event& event : ready) {
-    const auto tag = reinterpret_cast<std::uintptr_t>(event.data.ptr);
-    if ((tag & 1) != 0) {
-      reinterpret_cast<Source*>(tag & ~std::uintptr_t{1})->on_ready();
+    auto* target = static_cast<PollTarget*>(event.data.ptr);
+    if (target->kind == PollTarget::Kind::kSource) {
+      static_cast<Source*>(target)->on_ready();
       continue;
     }
-    Connection& conn = *static_cast<Connection*>(event.data.ptr);
+    Connection& conn = *static_cast<Connection*>(target);
     if ((event.events & EPOLLOUT) != 0) mark_dirty(conn);
     if ((event.events & ~static_cast<std::uint32_t>(EPOLLOUT)) != 0) receive(conn);
   }
+  if (accept_again_us_ != 0 && accept_again_us_ <= now_us_) resume_accepting();
   if (next_expiry_us_ != 0) {
     wake_.clear();
     next_expiry_us_ = contention_.expire(now_us_, wake_);
@@ -143,16 +151,15 @@ void Daemon::turn(bool may_wait) {
   trace_.flush();
 }
 
+/// Until the next thing that happens by time alone.
 int Daemon::timeout_ms() const {
   if (!runnable_.empty()) return 0;
-  int timeout = accept_paused_ ? kAcceptPauseMs : -1;
-  if (next_expiry_us_ != 0) {
-    const std::uint64_t now = steady_us();
-    const int ms =
-        next_expiry_us_ <= now ? 0 : static_cast<int>((next_expiry_us_ - now + 999) / 1000);
-    timeout = timeout < 0 ? ms : std::min(timeout, ms);
-  }
-  return timeout;
+  if (next_expiry_us_ == 0 && accept_again_us_ == 0) return -1;
+  const std::uint64_t next = next_expiry_us_ == 0 || accept_again_us_ == 0
+                                 ? std::max(next_expiry_us_, accept_again_us_)
+                                 : std::min(next_expiry_us_, accept_again_us_);
+  const std::uint64_t now = steady_us();
+  return next <= now ? 0 : static_cast<int>((next - now + 999) / 1000);
 }
 
 bool Daemon::can_read(const Connection& conn) const {
@@ -328,10 +335,12 @@ void Daemon::reap() {
     conns_.erase(conn->id);
   }
   closing_.clear();
-  if (!accept_paused_ || listen_fd_ < 0) return;
-  accept_paused_ = false;
+  if (accept_again_us_ != 0) resume_accepting();
+}
+
+void Daemon::poll_listener(std::uint32_t events) {
   for (const auto& source : sources_) {
-    if (source->fd == listen_fd_) poller_.change(listen_fd_, EPOLLIN, source_tag(source.get()));
+    if (source->fd == listen_fd_) poller_.change(listen_fd_, events, source.get());
   }
 }
 

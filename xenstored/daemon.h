@@ -74,7 +74,9 @@ class Daemon {
   };
   static const Operation* operation(std::uint32_t type);
 
-  struct Source {
+  struct Source : PollTarget {
+    Source(int fd_arg, std::function<void()> on_ready_arg)
+        : PollTarget{Kind::kSource}, fd(fd_arg), on_ready(std::move(on_ready_arg)) {}
     int fd;
     std::function<void()> on_ready;
   };
@@ -96,6 +98,9 @@ class Daemon {
   void mark_dirty(Connection& conn);
   void mark_runnable(Connection& conn);
   void accept_all(int fd);
+  void poll_listener(std::uint32_t events);
+  void pause_accepting(int error);
+  void resume_accepting();
   Connection& new_connection(store::ConnId id, store::Caller caller, bool is_domain);
   Connection* find(store::ConnId id);
 
@@ -197,7 +202,8 @@ class Daemon {
   Poller poller_;
   std::vector<std::unique_ptr<Source>> sources_;
   int listen_fd_ = -1;
-  bool accept_paused_ = false;
+  bool accept_is_failing_ = false;     ///< told once, until one succeeds
+  std::uint64_t accept_again_us_ = 0;  ///< when accepting is tried again; 0: it goes on
   std::unordered_map<store::ConnId, std::unique_ptr<Connection>> conns_;
   std::uint64_t last_conn_ = 0;
   std::uint64_t last_watch_ = 0;

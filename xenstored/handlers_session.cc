@@ -10,6 +10,7 @@ namespace xenstored {
 using store::Answer;
 using store::Quota;
 using store::WireError;
+using namespace std::string_view_literals;
 
 /// Path NUL token NUL [depth NUL]; bytes behind the last NUL do not count.
 Answer<void> Daemon::do_watch(Session& session) {
@@ -131,8 +132,8 @@ Answer<void> Daemon::do_transaction_start(Session& session) {
 /// Without a transaction the argument is still judged first.
 Answer<void> Daemon::do_transaction_end(Session& session) {
   Connection& conn = session.conn;
-  const bool commits = session.payload == std::string_view("T", 2);
-  if (!commits && session.payload != std::string_view("F", 2)) {
+  const bool commits = session.payload == "T\0"sv;
+  if (!commits && session.payload != "F\0"sv) {
     return tl::unexpected(WireError::kInval);
   }
   if (session.transaction == nullptr) return tl::unexpected(WireError::kNoent);

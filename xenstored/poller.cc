@@ -14,13 +14,13 @@ Poller::Poller() : epoll_(epoll_create1(EPOLL_CLOEXEC)) {
   std::abort();
 }
 
-void Poller::add(int fd, std::uint32_t events, void* tag) {
-  epoll_event event{.events = events, .data = {.ptr = tag}};
+void Poller::add(int fd, std::uint32_t events, PollTarget* target) {
+  epoll_event event{.events = events, .data = {.ptr = target}};
   epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event);
 }
 
-void Poller::change(int fd, std::uint32_t events, void* tag) {
-  epoll_event event{.events = events, .data = {.ptr = tag}};
+void Poller::change(int fd, std::uint32_t events, PollTarget* target) {
+  epoll_event event{.events = events, .data = {.ptr = target}};
   epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, fd, &event);
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/// epoll with a pointer a descriptor. Cost is that of what is ready, however many
+/// epoll with a target a descriptor. Cost is that of what is ready, however many
 /// descriptors are idle.
 #pragma once
 
@@ -13,12 +13,18 @@
 
 namespace xenstored {
 
+/// What an event is for; the base of either kind.
+struct PollTarget {
+  enum class Kind : std::uint8_t { kSource, kConnection };
+  Kind kind;
+};
+
 class Poller {
  public:
   Poller();
-  /// Asks for `events` (0: none for now) on `fd`; what is ready comes with `tag`.
-  void add(int fd, std::uint32_t events, void* tag);
-  void change(int fd, std::uint32_t events, void* tag);
+  /// Asks for `events` (0: none for now) on `fd`; what is ready comes with `target`.
+  void add(int fd, std::uint32_t events, PollTarget* target);
+  void change(int fd, std::uint32_t events, PollTarget* target);
   void remove(int fd);
   /// Waits until something is ready or `timeout_ms` passed (-1: for ever).
   std::span<const epoll_event> wait(int timeout_ms);

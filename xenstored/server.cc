@@ -105,16 +105,15 @@ store::Result<std::unique_ptr<Daemon>, int> recovered_daemon(const Options& opti
 
 }  // namespace
 
-int run_server(const Options& options, ServerStart start) {
+int run_server(const Options& options, const ServerStart& start) {
   const UniqueFd signals = signal_source();
   Trace trace;
   start_trace(options, trace);
   AnyDomain any_domain;
   JournalPtr journal;
   std::unique_ptr<PoisonGuard> poison;
-  auto recovered =
-      recovered_daemon(options, start.oracle != nullptr ? *start.oracle : any_domain, trace,
-                       journal, poison);
+  auto recovered = recovered_daemon(options, start.oracle != nullptr ? *start.oracle : any_domain,
+                                    trace, journal, poison);
   if (!recovered.has_value()) return recovered.error();
   const std::unique_ptr<Daemon> daemon = std::move(recovered.value());
 

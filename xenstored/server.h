@@ -25,6 +25,6 @@ struct ServerStart {
 /// Recovers from the area and serves until SIGTERM or SIGINT. Returns the exit
 /// code: 0, kExitFailed, or kExitRefused for a start that must not be retried
 /// (another process has the area, or a newer version wrote it).
-int run_server(const Options& options, ServerStart start);
+int run_server(const Options& options, const ServerStart& start);
 
 }  // namespace xenstored

@@ -17,11 +17,11 @@
 // The real run_server, and the one that main() is linked with instead (ld --wrap).
 // NOLINTBEGIN(bugprone-reserved-identifier): the names are the linker's.
 extern "C" int
-__real_run_server(const xenstored::Options& options, xenstored::ServerStart start) asm(
-    "__real__ZN9xenstored10run_serverERKNS_7OptionsENS_11ServerStartE");
+__real_run_server(const xenstored::Options& options, const xenstored::ServerStart& start) asm(
+    "__real__ZN9xenstored10run_serverERKNS_7OptionsERKNS_11ServerStartE");
 extern "C" int
-__wrap_run_server(const xenstored::Options& options, xenstored::ServerStart start) asm(
-    "__wrap__ZN9xenstored10run_serverERKNS_7OptionsENS_11ServerStartE");
+__wrap_run_server(const xenstored::Options& options, const xenstored::ServerStart& start) asm(
+    "__wrap__ZN9xenstored10run_serverERKNS_7OptionsERKNS_11ServerStartE");
 
 namespace {
 
@@ -65,12 +65,13 @@ void accept_guests(xenstored::Daemon& daemon, int listen_fd) {
 }  // namespace
 
 // NOLINTNEXTLINE(bugprone-reserved-identifier)
-int __wrap_run_server(const xenstored::Options& options, xenstored::ServerStart start) {
+int __wrap_run_server(const xenstored::Options& options, const xenstored::ServerStart& start) {
   SomeDomains domains(options.run_dir);
-  start.oracle = &domains;
-  start.prepare = [&options](xenstored::Daemon& daemon) {
+  xenstored::ServerStart with_guests = start;
+  with_guests.oracle = &domains;
+  with_guests.prepare = [&options](xenstored::Daemon& daemon) {
     const int fd = listen_at(options.run_dir + "/guests");
     if (fd >= 0) daemon.add_source(fd, [&daemon, fd] { accept_guests(daemon, fd); });
   };
-  return __real_run_server(options, std::move(start));
+  return __real_run_server(options, with_guests);
 }

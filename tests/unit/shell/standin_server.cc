@@ -45,7 +45,7 @@ void serve_one(int listen_fd, int hang_ups) {
 
 }  // namespace
 
-int run_server(const Options& options, ServerStart start) {
+int run_server(const Options& options, const ServerStart& start) {
   std::ofstream(options.area + "/starts", std::ios::app) << ::getpid() << "\n";
   const std::string how = first_word(options.area + "/start");
   if (how == "die") ::_exit(9);
