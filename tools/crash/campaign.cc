@@ -110,8 +110,7 @@ store::Result<bool, std::string> RandomKills::strike() {
   if (round.first_end < server_.killed_at())
     return failure("the server ended a connection, or itself, before it was killed");
   if (!server_.wait_dead(Milliseconds{10'000})) return failure("SIGKILL was not enough");
-  if (!options_.server.has_keeper && !server_.was_killed())
-    return failure("the server ended by itself:\n" + server_.log());
+  if (!options_.server.has_keeper && !server_.was_killed()) return failure(server_.obituary());
   ++result_.kills;
   return round.outcome == Outcome::kSurvived;
 }

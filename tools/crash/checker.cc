@@ -202,27 +202,22 @@ Verdict Checker::check_counters(const Walk& found, const Candidates& candidates)
 Verdict Checker::check_outposts(const Walk& found) const {
   const auto directory = found.tree.find(std::string(kOutposts));
   if (directory == found.tree.end()) return {};
-  // `latest`: of those before, the one that was asked for last.
-  const Creation* latest = nullptr;
-  std::string latest_path;
+  // Of those before in the list: the one that was asked for last.
+  const std::pair<const std::string, Creation>* latest = nullptr;
   std::map<unsigned, std::uint64_t> last_index;
   const std::string above = directory->first + "/";
   for (const std::string& name : directory->second.children) {
-    const std::string path = above + name;
-    const auto known = outposts_.find(path);
-    if (known == outposts_.end()) return path + " was never created";
+    const auto known = outposts_.find(above + name);
+    if (known == outposts_.end()) return above + name + " was never created";
     const Creation& creation = known->second;
-    if (latest != nullptr && creation.certain < latest->sent)
-      return "order of creation: " + path + " was there before a node in front of it, " +
-             latest_path + ", was asked for";
+    if (latest != nullptr && creation.certain < latest->second.sent)
+      return "order of creation: " + latest->first + " stands before " + known->first +
+             ", which was there before it was asked for";
     const auto [last, is_first] = last_index.try_emplace(creation.by.client, creation.by.index);
     if (!is_first && creation.by.index < last->second)
-      return "order of creation: " + path + " stands behind a later one of its own client";
+      return "order of creation: " + known->first + " stands behind a later one of its client";
     last->second = creation.by.index;
-    if (latest == nullptr || creation.sent > latest->sent) {
-      latest = &creation;
-      latest_path = path;
-    }
+    if (latest == nullptr || creation.sent > latest->second.sent) latest = &*known;
   }
   return {};
 }

@@ -204,7 +204,7 @@ class EffectRun {
   Status end(Server& server, bool is_alive) {
     if (is_alive) server.kill_after(Microseconds{0}).join();
     if (!server.wait_dead(Milliseconds{10'000})) return failure("the server did not end");
-    if (!server.was_killed()) return failure("the server ended by itself:\n" + server.log());
+    if (!server.was_killed()) return failure(server.obituary());
     ++total_.kills;
     return {};
   }

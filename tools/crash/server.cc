@@ -96,7 +96,7 @@ store::Result<Connection, std::string> Server::wait_served() {
       }
       if (connection->receive() && connection->next()) return std::move(*connection);
     }
-    if (has_ended()) return failure("the server ended by itself:\n" + log());
+    if (has_ended()) return failure(obituary());
     rest();
   }
   return failure("nobody answered for ten seconds:\n" + log());
@@ -160,6 +160,13 @@ std::string Server::log() const {
   const std::string all{std::istreambuf_iterator<char>(file), {}};
   constexpr std::size_t kShown = 2000;
   return all.size() > kShown ? all.substr(all.size() - kShown) : all;
+}
+
+std::string Server::obituary() {
+  reap();
+  const std::string how = WIFEXITED(status_) ? "exit code " + std::to_string(WEXITSTATUS(status_))
+                                             : "signal " + std::to_string(WTERMSIG(status_));
+  return "the server ended by itself (" + how + "):\n" + log();
 }
 
 void Server::stop() {

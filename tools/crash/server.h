@@ -90,8 +90,8 @@ class Server {
   /// After wait_dead(), without a keeper: whether it was SIGKILL that ended it.
   bool was_killed();
 
-  /// The end of what the server has written.
-  std::string log() const;
+  /// That the program ended by itself, how, and the end of what it has written.
+  std::string obituary();
 
   /// SIGTERM to what was started, SIGKILL if that does not end it in five seconds.
   void stop();
@@ -104,6 +104,7 @@ class Server {
   [[noreturn]] void run_child(const std::vector<std::string>& environment) const;
   bool has_ended();
   void reap();
+  std::string log() const;
   std::optional<pid_t> read_pid_file() const;
 
   ServerOptions options_;
