@@ -81,6 +81,8 @@ void Store::settle() {
   effects_.mentions.clear();
 }
 
+void Store::doom(Transaction& transaction) const { transaction = begin(true); }
+
 Answer<void> Store::execute_in(Transaction& transaction, const TreeOp& op, const Caller& caller,
                                const Limits* limits, std::string& reply) {
   if (!transaction.may_ask(op, limits)) {

@@ -32,6 +32,9 @@ class Store {
                        std::string& reply);
 
   Transaction begin(bool doomed = false) const { return {root_, generation_, doomed}; }
+  /// Takes the transaction's snapshot away: it goes on with a fresh one, and its
+  /// commit will be refused.
+  void doom(Transaction& transaction) const;
   /// One operation inside a transaction. Errors besides those of execute():
   /// kNospc when the transaction's own limits are reached. Any kNospc fails it.
   Answer<void> execute_in(Transaction& transaction, const TreeOp& op, const Caller& caller,

@@ -29,7 +29,8 @@ class Transaction {
       : root_(std::move(root)), base_(base), doomed_(doomed) {}
 
   bool doomed() const { return doomed_; }
-  void doom() { doomed_ = true; }
+  /// The owner's note of how much had been written at its START.
+  std::uint64_t written_before = 0;
   /// A quota was hit inside: the commit will answer ENOMEM.
   bool failed() const { return failed_; }
   /// Memory that its record of requests takes, for the domain's account.

@@ -23,6 +23,10 @@ constexpr std::size_t kUnsentBeforeStall = std::size_t{256} * 1024;
 constexpr std::size_t kUnsentMax = std::size_t{8} * 1024 * 1024;
 /// When descriptors are short: how long until accepting is tried again.
 constexpr std::uint64_t kAcceptPauseMs = 100;
+/// An open transaction keeps what was replaced since its START. A domain's is
+/// doomed when this much has been written since, so that nobody's open
+/// transactions make the store keep more than this.
+constexpr std::uint64_t kWrittenUnderTransactionMax = std::uint64_t{64} * 1024 * 1024;
 
 std::uint64_t steady_us() {
   return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(
@@ -145,6 +149,7 @@ void Daemon::turn(bool may_wait) {
     wake(wake_);
   }
   serve_left_over();
+  if (written_bytes_ >= next_doom_at_) doom_old_transactions();
   commit();
   publish();
   reap();
@@ -190,7 +195,8 @@ void Daemon::receive(Connection& conn) {
   std::string_view rest = bytes;
   while (serve_next(conn, rest)) {
   }
-  if (!conn.is_closing) conn.in.assign(rest);
+  if (conn.is_closing || !conn.fd.valid()) return;
+  conn.in.assign(rest);
   if (!rest.empty()) mark_runnable(conn);
 }
 
@@ -200,7 +206,7 @@ void Daemon::serve(Connection& conn) {
   std::string_view rest = bytes;
   while (serve_next(conn, rest)) {
   }
-  if (!conn.is_closing) conn.in.assign(rest);
+  if (!conn.is_closing && conn.fd.valid()) conn.in.assign(rest);
 }
 
 /// Those woken, and those stalled by their own unsent replies, in this turn.
@@ -239,6 +245,18 @@ bool Daemon::serve_next(Connection& conn, std::string_view& rest) {
   execute(conn, header, payload);
   rest.remove_prefix(sizeof header + header.len);
   return true;
+}
+
+void Daemon::doom_old_transactions() {
+  next_doom_at_ = written_bytes_ + kWrittenUnderTransactionMax / 4;
+  for (auto& [id, conn] : conns_) {
+    if (conn->caller.privileged) continue;
+    for (auto& [tx, open] : conn->transactions) {
+      if (open.written_before + kWrittenUnderTransactionMax > written_bytes_) continue;
+      store_.doom(open);
+      open.written_before = written_bytes_;
+    }
+  }
 }
 
 /// From here on what was executed has happened.
@@ -289,7 +307,7 @@ void Daemon::send(Connection& conn) {
   }
   if (conn.out.unsent().size() > kUnsentMax && !conn.is_closing) {
     log::warn("closing a client that does not read what it is sent");
-    close(conn);
+    conn.is_domain ? drop_stream(conn) : close(conn);
   }
   if (!conn.in.empty() && !conn.is_held && can_read(conn) && conn.out.empty()) mark_runnable(conn);
   update_interest(conn);

@@ -85,6 +85,7 @@ class Daemon {
   void receive(Connection& conn);
   void serve(Connection& conn);
   void serve_left_over();
+  void doom_old_transactions();
   bool serve_next(Connection& conn, std::string_view& rest);
   bool can_read(const Connection& conn) const;
   void commit();
@@ -208,6 +209,8 @@ class Daemon {
   std::uint64_t last_conn_ = 0;
   std::uint64_t last_watch_ = 0;
   std::uint64_t now_us_ = 0;          ///< steady clock, read once a turn
+  std::uint64_t written_bytes_ = 0;   ///< of nodes, since the start
+  std::uint64_t next_doom_at_ = 0;    ///< written_bytes_ when transactions are looked at
   std::uint64_t next_expiry_us_ = 0;  ///< when a held-up turn ends; 0: none
 
   std::vector<Connection*> runnable_;

@@ -4,6 +4,13 @@
 #include "xenstored/daemon.h"
 
 namespace xenstored {
+namespace {
+
+/// What changing a node copies besides it while a snapshot has it: its ancestors,
+/// and a run of children in each.
+constexpr std::uint64_t kCopiedWithANode = 1024;
+
+}  // namespace
 
 void Daemon::carry_out_effects() {
   store::Effects& effects = store_.effects();
@@ -13,6 +20,7 @@ void Daemon::carry_out_effects() {
       continue;
     }
     const store::Node& node = *change.node;
+    written_bytes_ += static_cast<std::uint64_t>(node_bytes(node)) + kCopiedWithANode;
     journal_.put(journal::NodeRecord{node.id(), change.parent, node.generation(),
                                      node.perms()->view(), node.name(), node.value()});
   }

@@ -118,7 +118,9 @@ Answer<void> Daemon::do_transaction_start(Session& session) {
   do {
     ++conn.last_tx;
   } while (conn.last_tx == 0 || conn.transactions.contains(store::TxId{conn.last_tx}));
-  conn.transactions.emplace(store::TxId{conn.last_tx}, store_.begin());
+  auto& transaction =
+      conn.transactions.emplace(store::TxId{conn.last_tx}, store_.begin()).first->second;
+  transaction.written_before = written_bytes_;
   save_connection(conn);
   trace_.create("transaction", conn.last_tx);
   if (contention_.has_turn(conn.id) && next_expiry_us_ == 0) {
