@@ -128,7 +128,8 @@ struct Journal::Impl {
   Digest digest;
   Batch batch;
   Space promised;  // by `reserve`, since the last commit
-  Space used;      // by what is in `batch`
+  Space used;      // by the puts in `batch`
+  std::size_t erases = 0;
   bool is_loaded = false;
   std::string failure;  // the first one; nothing is committed after it
 };
@@ -233,7 +234,7 @@ void Journal::Impl::put(const Record& record) {
 void Journal::Impl::end_erase() {
   batch.end_key();
   batch.add_erase();
-  used += space_of_removals(1, database->pages());
+  ++erases;
 }
 
 void Journal::put(const NodeRecord& record) { impl_->put(record); }
@@ -287,7 +288,8 @@ Result<void, std::string> Journal::commit() {
   if (!dirty()) return {};
   if (impl.failure.empty() && !impl.is_loaded)
     impl.failure = "a commit before the state was loaded";
-  if (impl.failure.empty() && !impl.ensure(impl.used, Purpose::kRemoval)) {
+  const Space needed = impl.used + space_of_removals(impl.erases, impl.database->pages());
+  if (impl.failure.empty() && !impl.ensure(needed, Purpose::kRemoval)) {
     impl.failure = "no room for the commit";
   }
   if (!impl.failure.empty()) return tl::unexpected(impl.failure);
@@ -296,6 +298,7 @@ Result<void, std::string> Journal::commit() {
   if (!done.has_value()) impl.failure = done.error();
   impl.batch.clear();
   impl.used = {};
+  impl.erases = 0;
   return done;
 }
 

@@ -14,6 +14,8 @@ constexpr std::size_t kNodeMax = 2038;
 constexpr std::size_t kNodeHeader = 8;
 constexpr std::size_t kPageHeader = 16;
 constexpr std::uint64_t kFreeListPages = 16;
+/// For what goes along with removals: replies, offsets, events.
+constexpr std::uint64_t kOtherPages = 64;
 
 /// The free list's long records: pages given back by this transaction, and what
 /// is left of those it took. 8 bytes a page of the file, twice.
@@ -51,7 +53,10 @@ Demand demand_of(const Space& space, const Pages& pages) {
   return demand;
 }
 
-std::uint64_t headroom(const Pages& pages) { return 64 + pages.leaf / 4 + tail_headroom(pages); }
+std::uint64_t headroom(const Pages& pages) {
+  const Space everything = space_of_removals(2 * pages.leaf, pages);
+  return demand_of(everything, pages).total() + kOtherPages;
+}
 
 std::uint64_t tail_headroom(const Pages& pages) { return 2 * free_list_runs(pages); }
 

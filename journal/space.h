@@ -24,7 +24,7 @@ struct Demand {
 };
 Demand demand_of(const Space& space, const Pages& pages);
 
-/// Pages that kNormal leaves for kRemoval.
+/// Pages that kNormal leaves for kRemoval: enough to remove all there is at once.
 std::uint64_t headroom(const Pages& pages);
 /// Of these, what must be at the tail.
 std::uint64_t tail_headroom(const Pages& pages);

@@ -22,8 +22,7 @@ Mapping::~Mapping() {
 
 Mapping map_shared(int fd, std::size_t size) {
   // All of it is about to be read, and a fault for each page costs more.
-  void* begin =
-      ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+  void* begin = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
   return begin == MAP_FAILED ? Mapping() : Mapping(begin, size);
 }
 
