@@ -341,7 +341,7 @@ Result<void, std::string> show_leaf(std::span<const std::byte> file, std::uint64
     if (node.flags == kBigData) {
       value_at = file.data() + read<std::uint64_t>(value_at) * kPageBytes + kPageHeader;
     }
-    const auto shown = show(key, text_at(value_at, node.value_bytes()));
+    auto shown = show(key, text_at(value_at, node.value_bytes()));
     if (!shown.has_value()) return shown;
   }
   return {};
@@ -378,11 +378,11 @@ Result<void, std::string> show_records(std::span<const std::byte> file, const Im
                            [&](std::uint64_t page) { return first_key(file, page) < first; });
   const auto mixed = above == image.leaves.begin() ? above : above - 1;
   for (auto page = mixed; page != image.leaves.end(); ++page) {
-    const auto shown = show_leaf(file, *page, first, false, show);
+    auto shown = show_leaf(file, *page, first, false, show);
     if (!shown.has_value()) return shown;
   }
   for (auto page = image.leaves.begin(); page != above; ++page) {
-    const auto shown = show_leaf(file, *page, first, true, show);
+    auto shown = show_leaf(file, *page, first, true, show);
     if (!shown.has_value()) return shown;
   }
   return {};
