@@ -16,7 +16,6 @@
 namespace journal::testing {
 namespace {
 
-using ::testing::AnyOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
@@ -91,7 +90,7 @@ TEST_F(Damage, TruncationAtEveryPageIsNoticedOrHarmless) {
 }
 
 TEST_F(Damage, AnEmptyOrShortFileIsNoticed) {
-  for (const std::size_t size : {0, 1, 100, 4095, 4096, 8191, 8192, 12288}) {
+  for (const std::size_t size : {0U, 1U, 100U, 4095U, 4096U, 8191U, 8192U, 12288U}) {
     restore();
     std::filesystem::resize_file(area_.data(), size);
     State state;
@@ -134,7 +133,7 @@ TEST_F(Damage, SwappedPagesAreNoticed) {
 }
 
 TEST_F(Damage, EveryFlippedBitOfTheSealIsNoticedOrHarmless) {
-  for (std::size_t bit = 0; bit < 130 * 8; ++bit) {
+  for (std::size_t bit = 0; bit < std::size_t{130} * 8; ++bit) {
     restore();
     write_at(area_.seal(), bit / 8,
              std::string(1, static_cast<char>(seal_[bit / 8] ^ (1 << bit % 8))));

@@ -48,10 +48,10 @@ TEST(Journal, ErasedRecordsOfEveryTableAreGone) {
   const TestArea area;
   const auto journal = open_loaded(area.options());
   fill(*journal, 3);
-  for (const std::uint64_t id : {1, 2, 3, 4}) journal->erase_node(NodeId{id});
+  for (const std::uint64_t id : {1U, 2U, 3U, 4U}) journal->erase_node(NodeId{id});
   journal->erase_domain(Domid{3});
   journal->erase_connection(ConnId{5});
-  for (const std::uint64_t seq : {1, 2, 300}) {
+  for (const std::uint64_t seq : {1U, 2U, 300U}) {
     journal->erase_watch(ConnId{5}, seq);
     journal->erase_output(ConnId{5}, seq);
   }

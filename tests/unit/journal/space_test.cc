@@ -83,7 +83,7 @@ TEST(Space, ReservedCommitsNeverFailUnderALimit) {
   for (const unsigned seed : {1U, 2U, 3U}) {
     const TestArea area;
     Options options = area.options();
-    options.max_bytes = (3 + seed) << 20;
+    options.max_bytes = std::uint64_t{3 + seed} << 20;
     const auto journal = open_loaded(options);
     Workload work(*journal, seed);
     for (int i = 0; i < 1500 && !::testing::Test::HasFatalFailure(); ++i) {
@@ -117,7 +117,7 @@ TEST(Space, AFileOfHolesIsFilledAtOpening) {
   fill(*open_loaded(area.options()), 50);
   const std::string data = read_file(area.data());
   std::filesystem::remove(area.data());
-  write_file(area.data(), data.substr(0, 40 * 4096));
+  write_file(area.data(), data.substr(0, std::size_t{40} * 4096));
   std::filesystem::resize_file(area.data(), data.size());  // as a sparse copy makes it
   State state;
   const auto journal = open_loaded(area.options(), state);
@@ -161,7 +161,8 @@ TEST(FullTmpfs, RefusesNewNodesKeepsOldOnesAndLetsRemovalsThrough) {
       commit(*journal);
     }
     ASSERT_GT(id, 40'000U);
-    write_file(area.area() / "filler", std::string(8 << 20, 'f'));  // takes what is left
+    write_file(area.area() / "filler",
+               std::string(std::size_t{8} << 20, 'f'));  // takes what is left
 
     // Removals by ones and tens go on; they make room for new nodes again.
     for (std::uint64_t at = 1; at < id; at += at % 3 == 0 ? 10 : 1) {
@@ -192,7 +193,7 @@ TEST(FullTmpfs, EverythingCanBeRemovedAtOnce) {
     }
     // Every other node, so that every leaf is touched; then all the rest. What a
     // commit gives back can be taken again by the second one after it.
-    for (const std::uint64_t first : {1, 2}) {
+    for (const std::uint64_t first : {1U, 2U}) {
       ASSERT_TRUE(journal->reserve(journal->space_for_removals(id / 2), Purpose::kRemoval));
       for (std::uint64_t at = first; at < id; at += 2) journal->erase_node(NodeId{at});
       commit(*journal);
@@ -215,7 +216,7 @@ TEST(FullTmpfs, ReservedCommitsNeverFail) {
     for (int i = 0; i < 1200 && !::testing::Test::HasFatalFailure(); ++i) {
       work.puts_of_100 = i / 300 % 2 == 0 ? 85 : 20;
       work.turn();
-      if (i == 200) write_file(area.area() / "filler", std::string(8 << 20, 'f'));
+      if (i == 200) write_file(area.area() / "filler", std::string(std::size_t{8} << 20, 'f'));
     }
     EXPECT_GT(work.refused_puts, 0);
     EXPECT_EQ(work.refused_removals, 0);

@@ -163,7 +163,7 @@ void fill(Journal& journal, std::uint64_t count) {
                                .in_off = 4294967295,
                                .out_off = 12,
                                .partial = "half a"});
-  for (const std::uint64_t seq : {1, 2, 300}) {
+  for (const std::uint64_t seq : {1U, 2U, 300U}) {
     journal.put(WatchRecord{.conn = ConnId{5},
                             .seq = seq,
                             .path = "/local",
