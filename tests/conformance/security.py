@@ -401,6 +401,7 @@ class Xsa425ReleaseInOneTurn(WorldTest):
     def test_release_and_introduce_with_input_and_output_pending(self):
         for _ in range(20):
             guest = self.world.client("g3")
+            self.is_answered("g3", "GET_DOMAIN_PATH 3|", "/local/domain/3|")  # it is attached
             guest.send(xs.WATCH, b"a\0t\0")
             guest.send_raw(frames(["WRITE a|v", "READ a|"] * 20) + frame("READ", b"a\0")[:10])
             got = self.burst("s", ["WRITE /local/domain/3/a|w", "RELEASE 3|", "INTRODUCE 3|0|1|",
