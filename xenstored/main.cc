@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -41,6 +42,14 @@ void note_server_pid(const Options& options) {
   if (!xenstored::write_pid(options.server_pid_file(), ::getpid())) {
     xenstored::log::warn("cannot write " + options.server_pid_file());
   }
+}
+
+/// A server that comes back allocates a whole tree at once. With large pages the
+/// first answer at 10^5 nodes comes after 30 ms instead of 46 (xs-load --scenario
+/// restart); malloc reads this only at a program's start. What the operator set
+/// stays.
+void ask_for_large_pages() {
+  ::setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1:glibc.malloc.top_pad=16777216", 0);
 }
 
 /// One process that owns its socket itself.
@@ -92,7 +101,10 @@ int main(int argc, char* argv[]) {
   if (!options.no_domain_init) return refuse_domains();
 
   const bool has_keeper = !options.foreground || options.supervise;
-  if (has_keeper && !options.inherited) return xenstored::run_keeper(options, argc, argv);
+  if (has_keeper && !options.inherited) {
+    ask_for_large_pages();
+    return xenstored::run_keeper(options, argc, argv);
+  }
   xenstored::log::open(options.log_to);
   return options.inherited ? serve_kept(options) : serve_alone(options);
 }
