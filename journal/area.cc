@@ -15,7 +15,6 @@
 #include <utility>
 
 #include "journal/database.h"
-#include "journal/seal.h"
 
 namespace journal {
 namespace {
@@ -62,7 +61,15 @@ Result<Fd, OpenError> lock_area(const fs::path& area) {
   const fs::path file = area / kLockName;
   Fd fd(::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!fd) return system_failed(system_message("cannot open " + file.string(), errno));
-  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+  // A tool that reads the state of a dead server holds the lock for an instant.
+  constexpr int kTries = 50;
+  constexpr useconds_t kPauseUs = 20'000;
+  int held = ::flock(fd.get(), LOCK_EX | LOCK_NB);
+  for (int i = 0; i < kTries && held != 0 && errno == EWOULDBLOCK; ++i) {
+    ::usleep(kPauseUs);
+    held = ::flock(fd.get(), LOCK_EX | LOCK_NB);
+  }
+  if (held != 0) {
     if (errno != EWOULDBLOCK)
       return system_failed(system_message("cannot lock " + file.string(), errno));
     return tl::unexpected(OpenError{OpenError::Kind::kLocked,
@@ -75,6 +82,18 @@ Result<Fd, OpenError> lock_area(const fs::path& area) {
   return fd;
 }
 
+OpenError::Kind open_error_kind(Seal::Misfit misfit) {
+  switch (misfit) {
+    case Seal::Misfit::kDamaged:
+      return OpenError::Kind::kDamaged;
+    case Seal::Misfit::kNewerFormat:
+      return OpenError::Kind::kNewerFormat;
+    case Seal::Misfit::kSystem:
+      return OpenError::Kind::kSystem;
+  }
+  return OpenError::Kind::kSystem;
+}
+
 Result<std::string, OpenError> read_boot_id(const fs::path& file) {
   const Fd fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
   std::string text = fd ? read_small_file(fd.get()) : std::string();
@@ -82,8 +101,8 @@ Result<std::string, OpenError> read_boot_id(const fs::path& file) {
   return text;
 }
 
-Result<void, OpenError> set_state_aside(const fs::path& area, std::string_view why,
-                                        std::vector<std::string>& notes) {
+Result<fs::path, OpenError> set_state_aside(const fs::path& area, std::string_view why,
+                                            std::vector<std::string>& notes) {
   const auto earlier = folders_set_aside(area);
   const unsigned number = earlier.empty() ? 1 : earlier.back().first + 1;
   const fs::path to = area / ("state." + std::string(why) + "-" + std::to_string(number));
@@ -98,7 +117,7 @@ Result<void, OpenError> set_state_aside(const fs::path& area, std::string_view w
     fs::remove_all(earlier[i].second, ignored);
     notes.push_back("removed " + earlier[i].second.string() + ", set aside long ago");
   }
-  return {};
+  return to;
 }
 
 Result<void, OpenError> create_state(const fs::path& area, std::string_view boot_id) {

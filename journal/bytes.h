@@ -3,6 +3,7 @@
 /// "Numbers"), and a reader that never leaves its bytes.
 #pragma once
 
+#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -11,28 +12,48 @@
 
 namespace journal {
 
-/// Seven bits a byte, lowest first, the top bit set on all but the last.
+/// A few numbers as bytes, put together on the stack: appending each by itself to
+/// a string costs more than all the rest of encoding a record. The writer knows
+/// that they fit.
+class ShortBytes {
+ public:
+  void byte(std::uint8_t number) { bytes_[size_++] = static_cast<char>(number); }
+
+  /// Seven bits a byte, lowest first, the top bit set on all but the last.
+  void varint(std::uint64_t number) {
+    while (number >= 0x80) {
+      byte(static_cast<std::uint8_t>(number | 0x80));
+      number >>= 7;
+    }
+    byte(static_cast<std::uint8_t>(number));
+  }
+
+  /// A count of bytes, then the number in so many bytes, highest first: compared
+  /// as bytes, such numbers sort by value.
+  void ordered(std::uint64_t number) {
+    const int length = static_cast<int>((std::bit_width(number) + 7) / 8);
+    byte(static_cast<std::uint8_t>(length));
+    for (int shift = 8 * (length - 1); shift >= 0; shift -= 8) {
+      byte(static_cast<std::uint8_t>(number >> shift));
+    }
+  }
+
+  /// Four bytes, lowest first.
+  void u32(std::uint32_t number) {
+    for (int shift = 0; shift < 32; shift += 8) byte(static_cast<std::uint8_t>(number >> shift));
+  }
+
+  std::string_view view() const { return {bytes_.data(), size_}; }
+
+ private:
+  std::array<char, 64> bytes_;
+  std::size_t size_ = 0;
+};
+
 inline void append_varint(std::uint64_t number, std::string& out) {
-  while (number >= 0x80) {
-    out.push_back(static_cast<char>(number | 0x80));
-    number >>= 7;
-  }
-  out.push_back(static_cast<char>(number));
-}
-
-/// A count of bytes, then the number in so many bytes, highest first: compared
-/// as bytes, such numbers sort by value.
-inline void append_ordered(std::uint64_t number, std::string& out) {
-  const int length = static_cast<int>((std::bit_width(number) + 7) / 8);
-  out.push_back(static_cast<char>(length));
-  for (int shift = 8 * (length - 1); shift >= 0; shift -= 8) {
-    out.push_back(static_cast<char>(number >> shift));
-  }
-}
-
-/// Four bytes, lowest first.
-inline void append_u32(std::uint32_t number, std::string& out) {
-  for (int shift = 0; shift < 32; shift += 8) out.push_back(static_cast<char>(number >> shift));
+  ShortBytes bytes;
+  bytes.varint(number);
+  out.append(bytes.view());
 }
 
 inline void append_string(std::string_view text, std::string& out) {

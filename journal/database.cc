@@ -2,6 +2,7 @@
 #include "journal/database.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -11,6 +12,7 @@
 
 #include "journal/area.h"
 #include "journal/image.h"
+#include "journal/pieces.h"
 
 namespace journal {
 
@@ -38,10 +40,39 @@ auto lmdb_failed(std::string_view what, int code) {
 
 /// 0, or the errno of a failure. Unlike posix_fallocate it never writes instead.
 int allocate(int fd, std::uint64_t bytes) {
+  // A tmpfs takes its time to find that nothing is missing.
+  struct stat status {};
+  if (::fstat(fd, &status) == 0 && static_cast<std::uint64_t>(status.st_size) >= bytes &&
+      static_cast<std::uint64_t>(status.st_blocks) * 512 >= bytes) {
+    return 0;
+  }
   while (::fallocate(fd, 0, 0, static_cast<off_t>(bytes)) != 0) {
     if (errno != EINTR) return errno;
   }
   return 0;
+}
+
+/// Removes a piece, if it is there, and says whether another one follows it.
+int erase_piece(MDB_cursor* cursor, std::string_view key_text, bool& goes_on, Digest& digest) {
+  MDB_val key = as_val(key_text);
+  MDB_val value{};
+  goes_on = false;
+  const int code = mdb_cursor_get(cursor, &key, &value, MDB_SET);
+  if (code == MDB_NOTFOUND) return 0;
+  if (code != 0) return code;
+  const std::string_view old = as_text(value);
+  goes_on = old.size() == kPieceMax;
+  digest.remove(hash_record(hash_key(key_text), old));
+  return mdb_cursor_del(cursor, 0);
+}
+
+int erase(MDB_cursor* cursor, std::string_view key, Digest& digest) {
+  bool goes_on = false;
+  int code = erase_piece(cursor, key, goes_on, digest);
+  if (!goes_on) return code;
+  PieceKey keys(key);
+  while (code == 0 && goes_on) code = erase_piece(cursor, keys.next(), goes_on, digest);
+  return code;
 }
 
 /// Asked first because a fallocate that fails takes and returns all that is left.
@@ -103,6 +134,10 @@ Result<std::unique_ptr<Database>, std::string> Database::open(const std::filesys
   mdb_txn_abort(txn);
   if (code != 0) return lmdb_failed("mdb_dbi_open", code);
   database->note_pages();
+  // Short memory is to be told from a damaged state.
+  if (database->bytes().empty()) {
+    return tl::unexpected(system_message("cannot map the database a second time", errno));
+  }
   return database;
 }
 
@@ -112,8 +147,8 @@ std::span<const std::byte> Database::bytes() const {
   // A second mapping: LMDB tells the address of its own only when it is fixed.
   int fd = -1;
   mdb_env_get_fd(env_, &fd);
-  const std::size_t size = pages_.file * kPageBytes;
-  view_ = map_shared(fd, size);
+  const std::size_t size = (pages_.file - pages_.tail) * kPageBytes;
+  if (view_.size() != size) view_ = map_shared(fd, size);
   return {static_cast<const std::byte*>(view_.begin()), view_.begin() == nullptr ? 0 : size};
 }
 
@@ -131,6 +166,7 @@ void Database::note_pages() {
             .leaf = stat.ms_leaf_pages,
             .depth = stat.ms_depth};
   last_txn_ = info.me_last_txnid;
+  reusable_.reset();
 }
 
 Result<bool, std::string> Database::grow(std::uint64_t bytes) {
@@ -151,7 +187,8 @@ Result<bool, std::string> Database::grow(std::uint64_t bytes) {
   return true;
 }
 
-std::uint64_t Database::reusable_pages() const {
+std::uint64_t Database::reusable_pages() {
+  if (reusable_) return *reusable_;
   MDB_txn* txn = nullptr;
   if (mdb_txn_begin(env_, nullptr, MDB_RDONLY, &txn) != 0) return 0;
   MDB_cursor* cursor = nullptr;
@@ -172,39 +209,60 @@ std::uint64_t Database::reusable_pages() const {
     mdb_cursor_close(cursor);
   }
   mdb_txn_abort(txn);
+  reusable_ = total;
   return total;
 }
 
-int Database::put(MDB_cursor* cursor, const Batch::Change& change, Digest& digest) {
-  MDB_val key = as_val(change.key);
-  MDB_val value = as_val(change.value);
-  if (change.key > last_key_) {
-    last_key_ = change.key;
-    digest.add(hash_record(change.key, change.value));
+int Database::put_piece(MDB_cursor* cursor, std::string_view key_text, std::string_view piece,
+                        bool& former_goes_on, Digest& digest) {
+  MDB_val key = as_val(key_text);
+  MDB_val value = as_val(piece);
+  const std::uint64_t key_hash = hash_key(key_text);
+  former_goes_on = false;
+  if (key_text > last_key_) {
+    last_key_ = key_text;
+    digest.add(hash_record(key_hash, piece));
     return mdb_cursor_put(cursor, &key, &value, MDB_APPEND);
   }
   // One search for both cases: the cursor is left on a record that is there.
   const int code = mdb_cursor_put(cursor, &key, &value, MDB_NOOVERWRITE);
   if (code == MDB_KEYEXIST) {
     const std::string_view old = as_text(value);
-    if (old == change.value) return 0;
-    digest.remove(hash_record(change.key, old));
-    digest.add(hash_record(change.key, change.value));
-    value = as_val(change.value);
+    former_goes_on = old.size() == kPieceMax;
+    if (old == piece) return 0;
+    digest.remove(hash_record(key_hash, old));
+    digest.add(hash_record(key_hash, piece));
+    value = as_val(piece);
     return mdb_cursor_put(cursor, &key, &value, MDB_CURRENT);
   }
-  if (code == 0) digest.add(hash_record(change.key, change.value));
+  if (code == 0) digest.add(hash_record(key_hash, piece));
   return code;
 }
 
-int Database::erase(MDB_cursor* cursor, const Batch::Change& change, Digest& digest) {
-  MDB_val key = as_val(change.key);
-  MDB_val value{};
-  const int code = mdb_cursor_get(cursor, &key, &value, MDB_SET);
-  if (code == MDB_NOTFOUND) return 0;
-  if (code != 0) return code;
-  digest.remove(hash_record(change.key, as_text(value)));
-  return mdb_cursor_del(cursor, 0);
+int Database::put(MDB_cursor* cursor, const Batch::Change& change, Digest& digest) {
+  bool former_goes_on = false;
+  const int code =
+      put_piece(cursor, change.key, change.value.substr(0, kPieceMax), former_goes_on, digest);
+  if (code != 0 || (change.value.size() < kPieceMax && !former_goes_on)) return code;
+  return put_further(cursor, change, former_goes_on, digest);
+}
+
+/// All pieces but the first; and away with those that the former value has more.
+int Database::put_further(MDB_cursor* cursor, const Batch::Change& change, bool former_goes_on,
+                          Digest& digest) {
+  PieceKey keys(change.key);
+  std::string_view rest = change.value;
+  int code = 0;
+  while (code == 0 && (rest.size() >= kPieceMax || former_goes_on)) {
+    const std::string_view key = keys.next();
+    if (rest.size() >= kPieceMax) {
+      rest.remove_prefix(kPieceMax);
+      code = put_piece(cursor, key, rest.substr(0, kPieceMax), former_goes_on, digest);
+    } else {
+      code = erase_piece(cursor, key, former_goes_on, digest);
+    }
+  }
+  return code;
 }
 
 int Database::apply(MDB_txn* txn, const Batch& batch, Digest& digest) {
@@ -212,12 +270,13 @@ int Database::apply(MDB_txn* txn, const Batch& batch, Digest& digest) {
   int code = mdb_cursor_open(txn, table_, &cursor);
   for (std::size_t i = 0; code == 0 && i < batch.size(); ++i) {
     const Batch::Change change = batch[i];
-    code = change.is_erase ? erase(cursor, change, digest) : put(cursor, change, digest);
+    code = change.is_erase ? erase(cursor, change.key, digest) : put(cursor, change, digest);
   }
   return code;
 }
 
-Result<void, std::string> Database::commit(const Batch& batch, Digest& digest, Seal& seal) {
+Result<void, std::string> Database::commit(const Batch& batch, Digest& digest, Seal& seal,
+                                           std::uint64_t last_entry) {
   MDB_txn* txn = nullptr;
   if (const int code = mdb_txn_begin(env_, nullptr, 0, &txn); code != 0) {
     return lmdb_failed("mdb_txn_begin", code);
@@ -227,7 +286,7 @@ Result<void, std::string> Database::commit(const Batch& batch, Digest& digest, S
     mdb_txn_abort(txn);
     return lmdb_failed("a change of the state", code);
   }
-  seal.prepare(mdb_txn_id(txn), digest);
+  seal.prepare(mdb_txn_id(txn), digest, last_entry);
   if (const int code = mdb_txn_commit(txn); code != 0) {
     return lmdb_failed("the commit of the state", code);
   }

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -90,20 +91,26 @@ class Database {
   /// room; nothing changed. Error: the system refused, the database is unusable.
   store::Result<bool, std::string> grow(std::uint64_t bytes);
 
-  /// Free pages that the next transaction may take, wherever they lie.
-  std::uint64_t reusable_pages() const;
+  /// Free pages that the next transaction may take, wherever they lie. Looks
+  /// through the free list once after each commit.
+  std::uint64_t reusable_pages();
 
   /// From now on new records go after `last_key`, the highest there is.
   void set_last_key(std::string_view last_key) { last_key_ = last_key; }
 
-  /// Applies a batch in one transaction, keeping `digest` and the seal in step.
-  /// After an error the database is unusable.
-  store::Result<void, std::string> commit(const Batch& batch, Digest& digest, Seal& seal);
+  /// Applies a batch in one transaction, keeping `digest` and the seal in step; the
+  /// number of history's last entry is for the seal. After an error the database is
+  /// unusable.
+  store::Result<void, std::string> commit(const Batch& batch, Digest& digest, Seal& seal,
+                                          std::uint64_t last_entry);
 
  private:
   explicit Database(MDB_env* env) : env_(env) {}
   int put(MDB_cursor* cursor, const Batch::Change& change, Digest& digest);
-  static int erase(MDB_cursor* cursor, const Batch::Change& change, Digest& digest);
+  int put_further(MDB_cursor* cursor, const Batch::Change& change, bool former_goes_on,
+                  Digest& digest);
+  int put_piece(MDB_cursor* cursor, std::string_view key, std::string_view piece,
+                bool& former_goes_on, Digest& digest);
   int apply(MDB_txn* txn, const Batch& batch, Digest& digest);
   void note_pages();
 
@@ -112,6 +119,7 @@ class Database {
   MDB_dbi table_ = 0;
   Pages pages_;
   std::uint64_t last_txn_ = 0;
+  std::optional<std::uint64_t> reusable_;  // of the last transaction, once asked for
   std::string last_key_;
 };
 

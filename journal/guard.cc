@@ -8,6 +8,8 @@
 
 #include <array>
 #include <cerrno>
+#include <cstdlib>
+#include <new>
 
 namespace journal {
 namespace {
@@ -59,9 +61,12 @@ LoadingGuard::LoadingGuard(const LoadingCount& count, unsigned seconds) {
     ::sigaction(kFatal[i], &action, &former_actions[i]);
   }
   ::alarm(seconds);
+  // Short memory is no fault of the state's: whoever started us may try again.
+  std::set_new_handler([] { std::_Exit(EXIT_FAILURE); });
 }
 
 LoadingGuard::~LoadingGuard() {
+  std::set_new_handler(nullptr);
   ::alarm(0);
   for (std::size_t i = 0; i < kFatal.size(); ++i) {
     ::sigaction(kFatal[i], &former_actions[i], nullptr);

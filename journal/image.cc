@@ -18,7 +18,6 @@ namespace {
 constexpr std::uint32_t kMagic = 0xBEEFC0DE;
 constexpr std::uint32_t kDataVersion = 1;
 constexpr std::size_t kPageHeader = 16;
-constexpr std::size_t kNodeHeader = 8;
 constexpr std::uint16_t kBranch = 1;
 constexpr std::uint16_t kLeaf = 2;
 constexpr std::uint16_t kOverflow = 4;
@@ -72,7 +71,7 @@ struct NodeHeader {
   std::uint32_t value_bytes() const { return static_cast<std::uint32_t>(high) << 16 | low; }
   std::uint64_t child() const { return static_cast<std::uint64_t>(flags) << 32 | value_bytes(); }
 };
-static_assert(sizeof(NodeHeader) == kNodeHeader);
+static_assert(sizeof(NodeHeader) == 8);
 
 /// The caller has checked that the bytes are there.
 template <class T>
@@ -86,7 +85,7 @@ std::string_view text_at(const std::byte* from, std::size_t size) {
   return {reinterpret_cast<const char*>(from), size};
 }
 
-auto misfit(std::string what) { return tl::unexpected("the database file: " + std::move(what)); }
+auto bad_file(std::string what) { return tl::unexpected("the database file: " + std::move(what)); }
 
 std::string on_page(std::uint64_t page, std::string_view what) {
   return "page " + std::to_string(page) + " " + std::string(what);
@@ -105,21 +104,21 @@ std::optional<Meta> read_meta(std::span<const std::byte> pages, std::uint64_t nu
 
 /// The meta that LMDB will choose: the one of the later transaction.
 Result<Meta, std::string> choose_meta(std::span<const std::byte> pages, std::uint64_t file_bytes) {
-  if (file_bytes < 2 * kPageBytes) return misfit("is too short to be one");
+  if (file_bytes < 2 * kPageBytes) return bad_file("is too short to be one");
   const std::optional<Meta> first = read_meta(pages, 0);
   const std::optional<Meta> second = read_meta(pages, 1);
-  if (!first || !second) return misfit("has a meta page that is none");
+  if (!first || !second) return bad_file("has a meta page that is none");
 
   // Transactions alternate between the two; before the first, both say 0.
   const bool fresh = first->txn == 0 && second->txn == 0;
   const bool later_is_second = second->txn > first->txn;
   const std::uint64_t gap = later_is_second ? second->txn - first->txn : first->txn - second->txn;
   if (!fresh && (gap != 1 || first->txn % 2 != 0)) {
-    return misfit("has meta pages that do not follow each other");
+    return bad_file("has meta pages that do not follow each other");
   }
   const Meta& meta = later_is_second ? *second : *first;
   if (meta.last_page < 1 || meta.last_page >= file_bytes / kPageBytes) {
-    return misfit("is shorter than its contents");
+    return bad_file("is shorter than its contents");
   }
   return meta;
 }
@@ -134,8 +133,9 @@ class Checker {
 
   Result<Image, std::string> run() {
     image_.txn = meta_.txn;
+    image_.pages = 2;
     if (!check_tree(meta_.trees[0], true) || !check_tree(meta_.trees[1], false)) {
-      return misfit(std::move(problem_));
+      return bad_file(std::move(problem_));
     }
     image_.last_key = previous_key_;
     return std::move(image_);
@@ -185,6 +185,7 @@ class Checker {
         counts_.overflow != tree.overflow_pages || counts_.entries != tree.entries) {
       return fail(tree.root, "has a tree with other pages or entries than it says");
     }
+    image_.pages += counts_.branch + counts_.leaf + counts_.overflow;
     return true;
   }
 
@@ -219,10 +220,12 @@ class Checker {
   /// Where the i-th node of a page is, its header and key inside the page; 0: nowhere.
   std::size_t node_offset(std::uint64_t page, const PageHeader& header, unsigned i) {
     const auto offset = read<std::uint16_t>(at(page) + kPageHeader + 2 * std::size_t{i});
-    if (offset < header.upper || offset % 2 != 0 || offset + kNodeHeader > kPageBytes) return 0;
+    if (offset < header.upper || offset % 2 != 0 || offset + sizeof(NodeHeader) > kPageBytes)
+      return 0;
     const auto node = read<NodeHeader>(at(page) + offset);
-    return node.key_bytes <= kKeyMax && offset + kNodeHeader + node.key_bytes <= kPageBytes ? offset
-                                                                                            : 0;
+    return node.key_bytes <= kKeyMax && offset + sizeof(NodeHeader) + node.key_bytes <= kPageBytes
+               ? offset
+               : 0;
   }
 
   bool check_branch_node(std::uint64_t page, const PageHeader& header, unsigned i, unsigned level,
@@ -230,10 +233,10 @@ class Checker {
     const std::size_t offset = node_offset(page, header, i);
     if (offset == 0) return fail(page, "has a node outside it");
     const auto node = read<NodeHeader>(at(page) + offset);
-    bytes += (kNodeHeader + node.key_bytes + 1U) & ~std::size_t{1};
+    bytes += (sizeof(NodeHeader) + node.key_bytes + 1U) & ~std::size_t{1};
     // The key of the first child is not used; each other lies above what came
     // before it and not above what follows.
-    const std::string_view key = text_at(at(page) + offset + kNodeHeader, node.key_bytes);
+    const std::string_view key = text_at(at(page) + offset + sizeof(NodeHeader), node.key_bytes);
     if (i > 0 && !note_key(key, false)) return fail(page, "has keys out of order");
     return check_page(node.child(), level - 1);
   }
@@ -243,11 +246,11 @@ class Checker {
     const std::size_t offset = node_offset(page, header, i);
     if (offset == 0) return fail(page, "has a node outside it");
     const auto node = read<NodeHeader>(at(page) + offset);
-    const std::byte* const key_at = at(page) + offset + kNodeHeader;
+    const std::byte* const key_at = at(page) + offset + sizeof(NodeHeader);
     const bool is_big = node.flags == kBigData;
     if (node.flags != 0 && !is_big) return fail(page, "has a node of another kind");
     const std::size_t inside = is_big ? sizeof(std::uint64_t) : node.value_bytes();
-    const std::size_t node_bytes = kNodeHeader + node.key_bytes + inside;
+    const std::size_t node_bytes = sizeof(NodeHeader) + node.key_bytes + inside;
     if (offset + node_bytes > kPageBytes) return fail(page, "has a value outside it");
     bytes += (node_bytes + 1) & ~std::size_t{1};
 
@@ -262,7 +265,7 @@ class Checker {
     const std::string_view value = text_at(value_at, node.value_bytes());
     if (!note_key(key, true)) return fail(page, "has keys out of order");
     if (is_free_list_) return check_free_pages(page, value);
-    image_.digest.add(hash_record(key, value));
+    image_.digest.add(hash_record(hash_key(key), value));
     return true;
   }
 
@@ -334,7 +337,7 @@ Result<void, std::string> show_leaf(std::span<const std::byte> file, std::uint64
   for (unsigned i = 0; i < nodes; ++i) {
     const auto offset = read<std::uint16_t>(begin + kPageHeader + 2 * std::size_t{i});
     const auto node = read<NodeHeader>(begin + offset);
-    const std::byte* const key_at = begin + offset + kNodeHeader;
+    const std::byte* const key_at = begin + offset + sizeof(NodeHeader);
     const std::string_view key = text_at(key_at, node.key_bytes);
     if ((key < first) != before) continue;
     const std::byte* value_at = key_at + node.key_bytes;
@@ -351,10 +354,21 @@ Result<void, std::string> show_leaf(std::span<const std::byte> file, std::uint64
 std::string_view first_key(std::span<const std::byte> file, std::uint64_t page) {
   const std::byte* const begin = file.data() + page * kPageBytes;
   const auto offset = read<std::uint16_t>(begin + kPageHeader);
-  return text_at(begin + offset + kNodeHeader, read<NodeHeader>(begin + offset).key_bytes);
+  return text_at(begin + offset + sizeof(NodeHeader), read<NodeHeader>(begin + offset).key_bytes);
 }
 
 }  // namespace
+
+std::optional<MetaEdit> unconfirmed_commit(std::span<const std::byte> first_pages,
+                                           std::uint64_t confirmed) {
+  if (first_pages.size() < 2 * kPageBytes) return std::nullopt;
+  const std::uint64_t number = (confirmed + 1) % 2;
+  const std::optional<Meta> meta = read_meta(first_pages, number);
+  if (!meta || meta->txn != confirmed + 1) return std::nullopt;
+  // As it was before: that of the commit before the confirmed one.
+  return MetaEdit{number * kPageBytes + kPageHeader + offsetof(Meta, txn),
+                  confirmed == 0 ? 0 : confirmed - 1};
+}
 
 Result<void, std::string> check_metas(std::span<const std::byte> first_pages,
                                       std::uint64_t file_bytes) {

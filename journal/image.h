@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -24,9 +25,25 @@ inline constexpr std::size_t kPageBytes = 4096;
 struct Image {
   std::uint64_t txn = 0;              ///< its last transaction
   Digest digest;                      ///< of all its records
+  std::uint64_t pages = 0;            ///< that are in use
   std::vector<std::uint64_t> leaves;  ///< the pages with the records, in key order
   std::string last_key;
 };
+
+/// Where in a file, and what, has to be written to take back a commit.
+struct MetaEdit {
+  std::uint64_t offset;
+  std::uint64_t txn;
+};
+
+/// The last commit may have been cut off: LMDB stores the fields of a meta page in
+/// no certain order (Debian's build the number of the transaction before the root
+/// of its tree), so that a meta can be the newest and not be whole. The commit
+/// before it is whole: its pages are not written to by the next one. `first_pages`:
+/// the first 8192 bytes of a file, `confirmed`: its last commit that had returned.
+/// Given if the newest meta is that of the commit after it.
+std::optional<MetaEdit> unconfirmed_commit(std::span<const std::byte> first_pages,
+                                           std::uint64_t confirmed);
 
 /// Checks the two meta pages (the first 8192 bytes) of a file of `file_bytes`:
 /// what LMDB needs to be opened safely. Error: what is wrong.

@@ -8,13 +8,17 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <functional>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "journal/area.h"
 #include "journal/database.h"
+#include "journal/entry_log.h"
 #include "journal/guard.h"
 #include "journal/image.h"
+#include "journal/reader.h"
 #include "journal/seal.h"
 #include "journal/space.h"
 
@@ -36,21 +40,10 @@ auto open_failed(OpenError::Kind kind, std::string message) {
   return tl::unexpected(OpenError{kind, std::move(message)});
 }
 
-OpenError::Kind kind_of(Seal::Misfit misfit) {
-  switch (misfit) {
-    case Seal::Misfit::kDamaged:
-      return OpenError::Kind::kDamaged;
-    case Seal::Misfit::kNewerFormat:
-      return OpenError::Kind::kNewerFormat;
-    case Seal::Misfit::kSystem:
-      return OpenError::Kind::kSystem;
-  }
-  return OpenError::Kind::kSystem;
-}
-
 Result<Seal, OpenError> open_seal(const fs::path& area) {
-  auto seal = Seal::open(area / kStateName / kSealName);
-  if (!seal.has_value()) return open_failed(kind_of(seal.error().kind), seal.error().message);
+  auto seal = Seal::open(area / kStateName / kSealName, Seal::Use::kServe);
+  if (!seal.has_value())
+    return open_failed(open_error_kind(seal.error().kind), seal.error().message);
   return std::move(seal.value());
 }
 
@@ -58,7 +51,12 @@ Result<Seal, OpenError> open_seal(const fs::path& area) {
 Result<Seal, OpenError> open_or_create(const fs::path& area, std::string_view boot_id,
                                        std::vector<std::string>& notes) {
   struct stat status {};
-  if (::lstat((area / kStateName).c_str(), &status) != 0 && errno == ENOENT) {
+  const int looked = ::lstat((area / kStateName).c_str(), &status);
+  if (looked != 0 && errno != ENOENT) {
+    return open_failed(OpenError::Kind::kSystem,
+                       system_message("cannot look at " + (area / kStateName).string(), errno));
+  }
+  if (looked != 0) {
     const auto created = create_state(area, boot_id);
     if (!created.has_value()) return tl::unexpected(created.error());
     notes.push_back("began an empty state in " + area.string());
@@ -69,14 +67,23 @@ Result<Seal, OpenError> open_or_create(const fs::path& area, std::string_view bo
 }
 
 Result<Seal, OpenError> begin_anew(const fs::path& area, std::string_view boot_id,
-                                   std::string_view why, std::vector<std::string>& notes) {
-  const auto aside = set_state_aside(area, why, notes);
+                                   std::vector<std::string>& notes) {
+  const auto aside = set_state_aside(area, "boot", notes);
   if (!aside.has_value()) return tl::unexpected(aside.error());
   return open_or_create(area, boot_id, notes);
 }
 
-/// Opens the database, if its file is one.
-Result<std::unique_ptr<Database>, OpenError> open_database(const fs::path& area) {
+std::string older_format(const fs::path& area, const Seal& seal) {
+  const std::string state = (area / kStateName).string();
+  return "the state in " + state + " has format " + std::to_string(seal.format()) +
+         ", written by an older xenstored that can still serve it; this one knows only format " +
+         std::to_string(kFormat) + " and would begin with an empty state if " + state +
+         " were moved away";
+}
+
+/// Opens the database, if its file is one, at its last confirmed commit.
+Result<std::unique_ptr<Database>, OpenError> open_database(const fs::path& area,
+                                                           std::uint64_t confirmed) {
   const fs::path file = area / kStateName / kDataName;
   const Fd fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   struct stat status {};
@@ -91,7 +98,20 @@ Result<std::unique_ptr<Database>, OpenError> open_database(const fs::path& area)
     return open_failed(OpenError::Kind::kDamaged, file.string() + " is not a file");
   }
   std::array<std::byte, 2 * kPageBytes> first{};
-  const ssize_t count = ::pread(fd.get(), first.data(), first.size(), 0);
+  ssize_t count = ::pread(fd.get(), first.data(), first.size(), 0);
+  if (const auto edit = unconfirmed_commit(first, confirmed)) {
+    const Fd writable(::open(file.c_str(), O_WRONLY | O_CLOEXEC | O_NOFOLLOW));
+    if (::pwrite(writable.get(), &edit->txn, sizeof edit->txn, static_cast<off_t>(edit->offset)) !=
+        ssize_t{sizeof edit->txn}) {
+      return open_failed(OpenError::Kind::kSystem,
+                         system_message("cannot write " + file.string(), errno));
+    }
+    count = ::pread(fd.get(), first.data(), first.size(), 0);
+  }
+  if (count < 0) {
+    return open_failed(OpenError::Kind::kSystem,
+                       system_message("cannot read " + file.string(), errno));
+  }
   const auto file_bytes = static_cast<std::uint64_t>(status.st_size);
   const auto sound = check_metas(first, count == ssize_t{first.size()} ? file_bytes : 0);
   if (!sound.has_value()) return open_failed(OpenError::Kind::kDamaged, sound.error());
@@ -101,22 +121,48 @@ Result<std::unique_ptr<Database>, OpenError> open_database(const fs::path& area)
   return std::move(database.value());
 }
 
+/// Shows entries to the sink, until it says that something is wrong.
+class ShowTo {
+ public:
+  explicit ShowTo(RecordSink& sink) : sink_(sink) {}
+  bool operator()(const EntryLog::Record& record) {
+    if (shown_.has_value()) shown_ = sink_.history({record.entries, {record.txn, record.end}});
+    return true;
+  }
+  const Result<void, std::string>& result() const { return shown_; }
+
+ private:
+  RecordSink& sink_;
+  Result<void, std::string> shown_;
+};
+
+/// What cannot be such a file is put out of the way; history then tells the whole tree.
+Result<EntryLog, std::string> open_entries(const fs::path& file, std::vector<std::string>& notes) {
+  auto entries = EntryLog::open(file);
+  if (entries.has_value()) return entries;
+  std::error_code error;
+  fs::rename(file, file.string() + ".damaged", error);
+  if (error) return entries;
+  notes.push_back(entries.error() + "; it is now " + file.string() + ".damaged");
+  return EntryLog::open(file);
+}
+
 }  // namespace
 
 struct Journal::Impl {
   Impl(const Options& options_arg, Fd lock_arg, Seal seal_arg, LoadingCount deaths_arg,
-       std::unique_ptr<Database> database_arg)
+       std::unique_ptr<Database> database_arg, EntryLog entries_arg)
       : options(options_arg),
         lock(std::move(lock_arg)),
         seal(std::move(seal_arg)),
         deaths(std::move(deaths_arg)),
-        database(std::move(database_arg)) {}
+        database(std::move(database_arg)),
+        entries(std::move(entries_arg)),
+        last_entry(seal.last_entry()) {}
 
   template <class Record>
   void put(const Record& record);
   void end_erase();
-  Result<Image, std::string> check() const;
-  Result<void, std::string> show(const Image& image, RecordSink& sink) const;
   bool ensure(const Space& space, Purpose purpose);
   bool grow(std::uint64_t missing_pages);
 
@@ -125,6 +171,8 @@ struct Journal::Impl {
   Seal seal;
   LoadingCount deaths;
   const std::unique_ptr<Database> database;
+  EntryLog entries;
+  std::uint64_t last_entry;
   Digest digest;
   Batch batch;
   Space promised;  // by `reserve`, since the last commit
@@ -152,26 +200,29 @@ Result<std::unique_ptr<Journal>, OpenError> Journal::open(const Options& options
   if (seal.value().boot_id() != boot_id.value()) {
     notes.push_back("the state is of an earlier boot and not used");
     deaths.value().clear();
-    seal = begin_anew(options.area, boot_id.value(), "boot", notes);
+    seal = begin_anew(options.area, boot_id.value(), notes);
+  } else if (seal.value().format() != kFormat) {
+    return open_failed(OpenError::Kind::kOlderFormat, older_format(options.area, seal.value()));
   } else if (deaths.value().deaths() >= kDeathsMax) {
-    notes.push_back("reading the state has killed the process " +
-                    std::to_string(deaths.value().deaths()) +
-                    " times: it is taken for damaged and NOT used; everything in it is lost");
-    deaths.value().clear();
-    seal = begin_anew(options.area, boot_id.value(), "damaged", notes);
+    return open_failed(OpenError::Kind::kDamaged, "reading the state has killed the process " +
+                                                      std::to_string(deaths.value().deaths()) +
+                                                      " times: it is taken for damaged");
   }
   if (!seal.has_value()) return tl::unexpected(seal.error());
 
   const LoadingGuard guard(deaths.value(), options.load_seconds_max);
-  auto database = open_database(options.area);
+  auto database = open_database(options.area, seal.value().confirmed());
   if (!database.has_value()) return tl::unexpected(database.error());
+  auto entries = open_entries(options.area / kStateName / kEntriesName, notes);
+  if (!entries.has_value()) return open_failed(OpenError::Kind::kSystem, entries.error());
   auto impl = std::make_unique<Impl>(options, std::move(lock.value()), std::move(seal.value()),
-                                     std::move(deaths.value()), std::move(database.value()));
+                                     std::move(deaths.value()), std::move(database.value()),
+                                     std::move(entries.value()));
   return std::unique_ptr<Journal>(new Journal(std::move(impl)));
 }
 
-Result<void, OpenError> Journal::set_aside(const Options& options,
-                                           std::vector<std::string>& notes) {
+Result<fs::path, OpenError> Journal::set_aside(const Options& options,
+                                               std::vector<std::string>& notes) {
   const auto lock = lock_area(options.area);
   if (!lock.has_value()) return tl::unexpected(lock.error());
   auto deaths = LoadingCount::open(options.area / kLoadingName);
@@ -180,28 +231,15 @@ Result<void, OpenError> Journal::set_aside(const Options& options,
   return set_state_aside(options.area, "damaged", notes);
 }
 
-Result<Image, std::string> Journal::Impl::check() const {
-  auto image = check_image(database->bytes());
-  if (!image.has_value()) return image;
-  const auto sealed = seal.check(image.value().txn, image.value().digest);
-  if (!sealed.has_value()) return tl::unexpected(sealed.error());
-  return image;
-}
-
-Result<void, std::string> Journal::Impl::show(const Image& image, RecordSink& sink) const {
-  const std::string first_node(1, static_cast<char>(Table::kNode));
-  store::Perms perms;
-  return show_records(database->bytes(), image, first_node,
-                      [&](std::string_view key, std::string_view value) {
-                        return show_record(key, value, sink, perms);
-                      });
-}
-
 Result<void, LoadError> Journal::load(RecordSink& sink) {
   const LoadingGuard guard(impl_->deaths, impl_->options.load_seconds_max);
-  const auto image = impl_->check();
+  const std::span<const std::byte> file = impl_->database->bytes();
+  const auto image = check_state(file, impl_->seal);
   if (!image.has_value()) return tl::unexpected(LoadError{image.error()});
-  const auto shown = impl_->show(image.value(), sink);
+  ShowTo history(sink);
+  impl_->entries.load(impl_->seal.confirmed(), std::ref(history));
+  auto shown = history.result();
+  if (shown.has_value()) shown = show_state(file, image.value(), sink);
   if (!shown.has_value()) return tl::unexpected(LoadError{shown.error()});
   impl_->digest = image.value().digest;
   impl_->database->set_last_key(image.value().last_key);
@@ -211,9 +249,13 @@ Result<void, LoadError> Journal::load(RecordSink& sink) {
 }
 
 Result<void, std::string> Journal::verify(RecordSink& sink) const {
-  const auto image = impl_->check();
+  const std::span<const std::byte> file = impl_->database->bytes();
+  const auto image = check_state(file, impl_->seal);
   if (!image.has_value()) return tl::unexpected(image.error());
-  return impl_->show(image.value(), sink);
+  ShowTo history(sink);
+  impl_->entries.show(impl_->seal.confirmed(), std::ref(history));
+  if (!history.result().has_value()) return history.result();
+  return show_state(file, image.value(), sink);
 }
 
 template <class Record>
@@ -280,27 +322,41 @@ void Journal::erase_setting(std::string_view name) {
   impl_->end_erase();
 }
 
+std::optional<HistoryMark> Journal::put_history(std::string_view entries) {
+  const std::uint64_t txn = impl_->seal.confirmed() + 1;
+  const auto end = impl_->entries.put(txn, entries);
+  if (!end) return std::nullopt;
+  return HistoryMark{txn, *end};
+}
+
+void Journal::drop_history(const HistoryMark& mark) { impl_->entries.drop(mark.txn, mark.end); }
+
+void Journal::note_last_entry(std::uint64_t number) { impl_->last_entry = number; }
+
+std::uint64_t Journal::last_entry() const { return impl_->seal.last_entry(); }
+
 bool Journal::dirty() const { return !impl_->batch.empty() || !impl_->failure.empty(); }
 
 Result<void, std::string> Journal::commit() {
   Impl& impl = *impl_;
-  impl.promised = {};
+  const Space promised = std::exchange(impl.promised, Space{});
   if (!dirty()) return {};
   if (impl.failure.empty() && !impl.is_loaded)
     impl.failure = "a commit before the state was loaded";
-  const Space needed = impl.used + space_of_removals(impl.erases, impl.database->pages());
-  if (impl.failure.empty() && !impl.ensure(needed, Purpose::kRemoval)) {
-    impl.failure = "no room for the commit";
-  }
+  const Space needed = impl.used + space_of_removals(impl.erases);
+  // What nobody reserved gets what room there is; LMDB says if that is too little.
+  if (!needed.fits(promised)) (void)impl.ensure(needed, Purpose::kRemoval);
   if (!impl.failure.empty()) return tl::unexpected(impl.failure);
 
-  auto done = impl.database->commit(impl.batch, impl.digest, impl.seal);
+  auto done = impl.database->commit(impl.batch, impl.digest, impl.seal, impl.last_entry);
   if (!done.has_value()) impl.failure = done.error();
   impl.batch.clear();
   impl.used = {};
   impl.erases = 0;
   return done;
 }
+
+std::uint64_t Journal::confirmed() const { return impl_->seal.confirmed(); }
 
 bool Journal::reserve(const Space& space, Purpose purpose) {
   const Space wanted = impl_->promised + space;
@@ -310,21 +366,21 @@ bool Journal::reserve(const Space& space, Purpose purpose) {
 }
 
 bool Journal::Impl::ensure(const Space& space, Purpose purpose) {
-  const bool leaves_headroom = purpose == Purpose::kNormal;
-  const Demand demand = demand_of(space, database->pages());
-  const std::uint64_t wanted = demand.total() + (leaves_headroom ? headroom(database->pages()) : 0);
+  const Pages& pages = database->pages();
+  const Demand demand = demand_of(space, pages);
   if (demand.total() > kDirtyPagesMax) return false;
+  const std::uint64_t wanted = demand.total() + headroom(pages, purpose);
   // Compared with the tail alone: what else is free may be scattered.
-  if (wanted <= database->pages().tail) return true;
-  if (grow(wanted - database->pages().tail)) return true;
+  if (wanted <= pages.tail) return true;
+  if (grow(wanted - pages.tail)) return true;
+  if (!failure.empty()) return false;  // the database is not to be used any more
 
   // The tmpfs is full. Free pages inside the file serve for all but runs; a run
   // may take some of them, too, if it finds them side by side.
-  const Pages& pages = database->pages();
   const std::uint64_t reusable = database->reusable_pages();
   const std::uint64_t from_tail = demand.runs + demand.total() - std::min(demand.total(), reusable);
-  return from_tail + (leaves_headroom ? tail_headroom(pages) : 0) <= pages.tail &&
-         wanted <= pages.tail + reusable;
+  const bool spares_tail = from_tail + tail_headroom(pages, purpose) <= pages.tail;
+  return (from_tail == 0 || spares_tail) && wanted <= pages.tail + reusable;
 }
 
 /// Makes the tail longer by so many pages, and some more if there is room.
@@ -345,14 +401,12 @@ bool Journal::Impl::grow(std::uint64_t missing_pages) {
   return false;
 }
 
-Space Journal::space_for_put(std::size_t bytes) const {
+Space Journal::space_for_put(std::size_t bytes) {
   return space_of_put(kKeyBytesMax, bytes + kNumbersBytesMax);
 }
 
-Space Journal::space_for_removals(std::size_t count) const {
-  return space_of_removals(count, impl_->database->pages());
-}
+Space Journal::space_for_removals(std::size_t count) { return space_of_removals(count); }
 
-std::uint64_t Journal::file_bytes() const { return impl_->database->bytes().size(); }
+std::uint64_t Journal::file_bytes() const { return impl_->database->pages().file * kPageBytes; }
 
 }  // namespace journal

@@ -2,8 +2,10 @@
 #include "journal/records.h"
 
 #include <algorithm>
+#include <initializer_list>
 
 #include "journal/bytes.h"
+#include "journal/perms_bytes.h"
 
 namespace journal {
 namespace {
@@ -12,35 +14,26 @@ using store::raw;
 
 constexpr std::uint8_t kFlagShutdown = 1;
 constexpr std::uint8_t kFlagTarget = 2;
+constexpr std::uint8_t kFlagResetting = 1;
 
-void append_table(Table table, std::string& out) { out.push_back(static_cast<char>(table)); }
+/// A key of numbers only.
+void append_numbers(Table table, std::initializer_list<std::uint64_t> numbers, std::string& out) {
+  ShortBytes bytes;
+  bytes.byte(static_cast<std::uint8_t>(table));
+  for (const std::uint64_t number : numbers) bytes.ordered(number);
+  out.append(bytes.view());
+}
+
+void append_named(Table table, std::string_view name, std::string& out) {
+  out.push_back(static_cast<char>(table));
+  out.append(name);
+}
 
 /// Reads the table byte that a key begins with.
 ByteReader key_reader(std::string_view key, Table table, bool& right_table) {
   ByteReader reader(key);
   right_table = reader.byte() == static_cast<std::uint8_t>(table);
   return reader;
-}
-
-/// One number an entry: domid, stale, access from the top.
-void append_perms(store::PermsView perms, std::string& out) {
-  append_varint(perms.size(), out);
-  for (const store::PermEntry& entry : perms) {
-    const std::uint32_t packed = static_cast<std::uint32_t>(raw(entry.domid)) << 3 |
-                                 (entry.stale ? 4U : 0U) | static_cast<std::uint32_t>(entry.access);
-    append_varint(packed, out);
-  }
-}
-
-void read_perms(ByteReader& reader, store::Perms& perms) {
-  perms.clear();
-  const std::uint64_t count = reader.varint(kPermsMax);
-  for (std::uint64_t i = 0; i < count && reader.ok(); ++i) {
-    const std::uint64_t packed = reader.varint((std::uint64_t{0xFFFF} << 3) | 7);
-    perms.push_back({.domid = Domid{static_cast<std::uint16_t>(packed >> 3)},
-                     .access = static_cast<store::Access>(packed & 3),
-                     .stale = (packed & 4) != 0});
-  }
 }
 
 Domid read_domid(ByteReader& reader) {
@@ -51,47 +44,40 @@ std::uint32_t read_u32_varint(ByteReader& reader) {
   return static_cast<std::uint32_t>(reader.varint(UINT32_MAX));
 }
 
-bool is_label(std::string_view text) { return !text.empty() && text.size() <= kLabelMax; }
+/// Control characters are kept out because keys of pieces end in one.
+bool is_label(std::string_view text) {
+  return !text.empty() && text.size() <= kLabelMax &&
+         std::none_of(text.begin(), text.end(), [](char c) { return c >= 0 && c < ' '; });
+}
 
 auto misfit(std::string_view what) { return tl::unexpected(DecodeError{what}); }
 
 }  // namespace
 
-void append_node_key(NodeId id, std::string& out) {
-  append_table(Table::kNode, out);
-  append_ordered(raw(id), out);
-}
+void append_node_key(NodeId id, std::string& out) { append_numbers(Table::kNode, {raw(id)}, out); }
 
 void append_domain_key(Domid domid, std::string& out) {
-  append_table(Table::kDomain, out);
-  append_ordered(raw(domid), out);
+  append_numbers(Table::kDomain, {raw(domid)}, out);
 }
 
 void append_connection_key(ConnId conn, std::string& out) {
-  append_table(Table::kConnection, out);
-  append_ordered(raw(conn), out);
+  append_numbers(Table::kConnection, {raw(conn)}, out);
 }
 
 void append_watch_key(ConnId conn, std::uint64_t seq, std::string& out) {
-  append_table(Table::kWatch, out);
-  append_ordered(raw(conn), out);
-  append_ordered(seq, out);
+  append_numbers(Table::kWatch, {raw(conn), seq}, out);
 }
 
 void append_output_key(ConnId conn, std::uint64_t seq, std::string& out) {
-  append_table(Table::kOutput, out);
-  append_ordered(raw(conn), out);
-  append_ordered(seq, out);
+  append_numbers(Table::kOutput, {raw(conn), seq}, out);
 }
 
 void append_special_key(std::string_view name, std::string& out) {
-  append_table(Table::kSpecial, out);
-  out.append(name);
+  append_named(Table::kSpecial, name, out);
 }
 
 void append_setting_key(std::string_view name, std::string& out) {
-  append_table(Table::kSetting, out);
-  out.append(name);
+  append_named(Table::kSetting, name, out);
 }
 
 void append_key(const NodeRecord& record, std::string& out) { append_node_key(record.id, out); }
@@ -117,8 +103,10 @@ void append_key(const SettingRecord& record, std::string& out) {
 bool append_value(const NodeRecord& record, std::string& out) {
   if (record.name.size() > kNameMax || record.value.size() > kValueMax) return false;
   if (record.perms.empty() || record.perms.size() > kPermsMax) return false;
-  append_varint(raw(record.parent), out);
-  append_varint(raw(record.generation), out);
+  ShortBytes numbers;
+  numbers.varint(raw(record.parent));
+  numbers.varint(raw(record.generation));
+  out.append(numbers.view());
   append_perms(record.perms, out);
   append_string(record.name, out);
   out.append(record.value);
@@ -145,14 +133,20 @@ bool append_value(const DomainRecord& record, std::string& out) {
 }
 
 bool append_value(const ConnectionRecord& record, std::string& out) {
-  if (record.open_tx.size() > kOpenTxMax || record.partial.size() > kFrameMax) return false;
-  append_u32(record.in_off, out);
-  append_u32(record.out_off, out);
-  append_varint(raw(record.domid), out);
-  append_varint(record.next_tx, out);
-  append_varint(record.open_tx.size(), out);
+  if (record.open_tx.size() > kOpenTxMax) return false;
+  if (record.partial.size() > kFrameMax || record.out.size() > kInlineOutMax) return false;
+  ShortBytes numbers;
+  numbers.u32(record.in_off);
+  numbers.u32(record.out_off);
+  numbers.byte(record.is_resetting ? kFlagResetting : 0);
+  numbers.byte(record.error);
+  numbers.varint(raw(record.domid));
+  numbers.varint(record.next_tx);
+  numbers.varint(record.open_tx.size());
+  out.append(numbers.view());
   for (const TxId tx : record.open_tx) append_varint(raw(tx), out);
-  out.append(record.partial);
+  append_string(record.partial, out);
+  out.append(record.out);
   return true;
 }
 
@@ -167,8 +161,8 @@ bool append_value(const WatchRecord& record, std::string& out) {
 }
 
 bool append_value(const OutputRecord& record, std::string& out) {
-  if (record.frame.size() > kFrameMax) return false;
-  out.append(record.frame);
+  if (record.bytes.size() > kOutputMax) return false;
+  out.append(record.bytes);
   return true;
 }
 
@@ -224,7 +218,7 @@ Result<DomainRecord, DecodeError> decode_domain(std::string_view key, std::strin
   const std::uint64_t count = reader.varint(kQuotasMax);
   for (std::uint64_t i = 0; i < count && reader.ok(); ++i) {
     const std::string_view name = reader.string(kLabelMax);
-    if (name.empty()) return misfit("a quota without a name");
+    if (!is_label(name)) return misfit("a quota without a name");
     record.quotas.emplace_back(name, read_u32_varint(reader));
   }
   if (!reader.done()) return misfit("the value of a domain does not fit");
@@ -242,13 +236,18 @@ Result<ConnectionRecord, DecodeError> decode_connection(std::string_view key,
   ByteReader reader(value);
   record.in_off = reader.u32();
   record.out_off = reader.u32();
+  const std::uint8_t flags = reader.byte();
+  if (flags > kFlagResetting) return misfit("unknown flags of a connection");
+  record.is_resetting = flags == kFlagResetting;
+  record.error = reader.byte();
   record.domid = read_domid(reader);
   record.next_tx = read_u32_varint(reader);
   const std::uint64_t count = reader.varint(kOpenTxMax);
   for (std::uint64_t i = 0; i < count && reader.ok(); ++i) {
     record.open_tx.push_back(TxId{read_u32_varint(reader)});
   }
-  record.partial = reader.rest(kFrameMax);
+  record.partial = reader.string(kFrameMax);
+  record.out = reader.rest(kInlineOutMax);
   if (!reader.done()) return misfit("the value of a connection does not fit");
   return record;
 }
@@ -280,8 +279,8 @@ Result<OutputRecord, DecodeError> decode_output(std::string_view key, std::strin
   record.conn = ConnId{key_bytes.ordered()};
   record.seq = key_bytes.ordered();
   if (!right_table || !key_bytes.done()) return misfit("no key of an output");
-  if (value.size() > kFrameMax) return misfit("an output longer than any message");
-  record.frame = value;
+  if (value.size() > kOutputMax) return misfit("an output longer than any");
+  record.bytes = value;
   return record;
 }
 
@@ -290,7 +289,7 @@ Result<SpecialRecord, DecodeError> decode_special(std::string_view key, std::str
   ByteReader key_bytes = key_reader(key, Table::kSpecial, right_table);
   SpecialRecord record;
   record.name = key_bytes.rest(kLabelMax);
-  if (!right_table || !key_bytes.done() || record.name.empty()) {
+  if (!right_table || !key_bytes.done() || !is_label(record.name)) {
     return misfit("no key of a special name");
   }
   ByteReader reader(value);
@@ -305,7 +304,7 @@ Result<SettingRecord, DecodeError> decode_setting(std::string_view key, std::str
   ByteReader key_bytes = key_reader(key, Table::kSetting, right_table);
   SettingRecord record;
   record.name = key_bytes.rest(kLabelMax);
-  if (!right_table || !key_bytes.done() || record.name.empty()) {
+  if (!right_table || !key_bytes.done() || !is_label(record.name)) {
     return misfit("no key of a setting");
   }
   if (value.size() > kTextMax) return misfit("a setting longer than any");
@@ -326,8 +325,8 @@ Result<void, std::string> pass_on(const Result<Record, DecodeError>& record, Sho
 
 Result<void, std::string> show_record(std::string_view key, std::string_view value,
                                       RecordSink& sink, store::Perms& perms) {
-  const auto table = key.empty() ? std::uint8_t{0} : static_cast<std::uint8_t>(key[0]);
-  switch (Table{table}) {
+  if (key.empty()) return tl::unexpected(std::string("a record without a key"));
+  switch (Table{static_cast<std::uint8_t>(key[0])}) {
     case Table::kSetting:
       return pass_on(decode_setting(key, value), [&](const auto& r) { return sink.setting(r); });
     case Table::kSpecial:

@@ -30,12 +30,17 @@ using store::Result;
 using store::TxId;
 
 /// Limits, above everything the protocol can make.
-inline constexpr std::size_t kNameMax = 4096;    ///< a node's name; a watch's path; a token
-inline constexpr std::size_t kValueMax = 4096;   ///< a node's value
-inline constexpr std::size_t kPermsMax = 4096;   ///< entries of one permission list
-inline constexpr std::size_t kFrameMax = 4112;   ///< an output message; a partial request
+inline constexpr std::size_t kNameMax = 4096;   ///< a node's name; a watch's path; a token
+inline constexpr std::size_t kValueMax = 4096;  ///< a node's value
+inline constexpr std::size_t kPermsMax = 4096;  ///< entries of one permission list
+inline constexpr std::size_t kFrameMax = 4112;  ///< one message; a partial request
+/// Output in the connection's own record: at least one message of any length.
+inline constexpr std::size_t kInlineOutMax = kFrameMax;
+/// Output in a record of its own: an inline output, and the message that did not
+/// fit there any more.
+inline constexpr std::size_t kOutputMax = kInlineOutMax + kFrameMax;
 inline constexpr std::size_t kOpenTxMax = 4096;  ///< open transactions of one connection
-inline constexpr std::size_t kQuotasMax = 256;   ///< quota values of one domain
+inline constexpr std::size_t kQuotasMax = 64;    ///< quota values of one domain
 inline constexpr std::size_t kLabelMax = 128;    ///< names of quotas, settings, specials
 inline constexpr std::size_t kTextMax = 4096;    ///< a setting's value
 
@@ -64,14 +69,26 @@ struct DomainRecord {
   friend bool operator==(const DomainRecord&, const DomainRecord&) = default;
 };
 
+/// A domain's connection and where its two streams stand. Stream offsets are the
+/// ring's own free-running indices, mod 2^32.
 struct ConnectionRecord {
   ConnId conn{};
   Domid domid{};
   std::uint32_t next_tx = 0;  ///< highest transaction id used
   std::vector<TxId> open_tx{};
+  /// Requests are taken into the state up to here: executed, or in `partial`.
   std::uint32_t in_off = 0;
-  std::uint32_t out_off = 0;
+  /// What is taken of a request that is not complete.
   std::string partial{};
+  /// Of the first output byte that is kept, which begins a message.
+  std::uint32_t out_off = 0;
+  /// The newest output, whole messages; all OutputRecords go before it.
+  std::string out{};
+  /// The ring's indices are to be reset (introduced, or the guest asked for it)
+  /// and perhaps are already.
+  bool is_resetting = false;
+  /// The ring page's error field; while not 0 the ring is left alone.
+  std::uint8_t error = 0;
 
   friend bool operator==(const ConnectionRecord&, const ConnectionRecord&) = default;
 };
@@ -87,11 +104,12 @@ struct WatchRecord {
   friend bool operator==(const WatchRecord&, const WatchRecord&) = default;
 };
 
-/// One queued message of a connection; `seq` ascending is their order.
+/// Queued output of a connection: one or more whole messages. What it is still
+/// sent is all of these by ascending `seq`, then its ConnectionRecord's `out`.
 struct OutputRecord {
   ConnId conn{};
   std::uint64_t seq = 0;
-  std::string frame{};
+  std::string bytes{};
 
   friend bool operator==(const OutputRecord&, const OutputRecord&) = default;
 };
@@ -110,6 +128,19 @@ struct SettingRecord {
   std::string value{};
 
   friend bool operator==(const SettingRecord&, const SettingRecord&) = default;
+};
+
+/// Names stored entries: the commit that they are part of, and where they end.
+struct HistoryMark {
+  std::uint64_t txn = 0;
+  std::uint32_t end = 0;
+};
+
+/// Entries of the history that may not be in its repository yet: those of one commit, a
+/// stream of them (history.h).
+struct HistoryRecord {
+  std::string_view entries{};  ///< valid during the call that shows it
+  HistoryMark mark{};
 };
 
 /// The tables, in the order of their keys. Nodes come last, so that a new node
@@ -178,6 +209,7 @@ class RecordSink {
   virtual Result<void, std::string> output(const OutputRecord& record) = 0;
   virtual Result<void, std::string> special(const SpecialRecord& record) = 0;
   virtual Result<void, std::string> setting(const SettingRecord& record) = 0;
+  virtual Result<void, std::string> history(const HistoryRecord& record) = 0;
 };
 
 /// Decodes one record of any table and shows it. Errors: bytes that are no

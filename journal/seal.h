@@ -17,7 +17,7 @@
 namespace journal {
 
 /// The format of everything in `state/`; a change of any table raises it.
-inline constexpr std::uint32_t kFormat = 1;
+inline constexpr std::uint32_t kFormat = 4;
 
 /// The records of a state as two numbers. Order does not matter to them, so a
 /// commit updates them with the records that it changes.
@@ -36,10 +36,12 @@ struct Digest {
   friend bool operator==(const Digest&, const Digest&) = default;
 };
 
-std::uint64_t hash_record(std::string_view key, std::string_view value);
+std::uint64_t hash_key(std::string_view key);
+std::uint64_t hash_record(std::uint64_t key_hash, std::string_view value);
 
 class Seal {
  public:
+  enum class Use { kServe, kRead };
   enum class Misfit { kDamaged, kNewerFormat, kSystem };
   struct Error {
     Misfit kind;
@@ -50,18 +52,28 @@ class Seal {
   static store::Result<void, std::string> create(const std::filesystem::path& file,
                                                  std::string_view boot_id);
 
-  /// Reads and maps a seal. Changes nothing.
-  static store::Result<Seal, Error> open(const std::filesystem::path& file);
+  /// Reads and maps a seal of this format or an older one. Changes nothing. With
+  /// kRead the file may be read-only, and prepare and confirm do not reach it.
+  static store::Result<Seal, Error> open(const std::filesystem::path& file, Use use);
 
   const std::string& boot_id() const { return boot_id_; }
+  /// kFormat, or that of an older version, of whose state nothing more is known.
+  std::uint32_t format() const;
 
-  /// To be called before the database's commit of `txn`: what will be in it.
-  void prepare(std::uint64_t txn, const Digest& digest);
-  /// To be called after it: `txn` has happened, nothing older is to be believed.
+  /// To be called before the database's commit of `txn`: what will be in it, and the
+  /// number of the last entry of history up to then.
+  void prepare(std::uint64_t txn, const Digest& digest, std::uint64_t last_entry);
+  /// To be called after it. From here on `txn` has happened: nothing older is to be
+  /// believed, and what was not confirmed is taken back (image.h).
   void confirm(std::uint64_t txn);
 
+  /// The last commit that has happened; 0: none has.
+  std::uint64_t confirmed() const;
+  /// Number of the last entry of history by then; 0: there was none.
+  std::uint64_t last_entry() const;
+
   /// Is a database whose last transaction is `txn`, with these records, the one
-  /// that was committed last? Error: what is wrong.
+  /// that was confirmed last? Error: what is wrong.
   store::Result<void, std::string> check(std::uint64_t txn, const Digest& digest) const;
 
  private:

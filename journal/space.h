@@ -13,8 +13,8 @@ namespace journal {
 
 /// A put of a key and a value of these lengths.
 Space space_of_put(std::size_t key_bytes, std::size_t value_bytes);
-/// `count` erases in a tree of this size.
-Space space_of_removals(std::size_t count, const Pages& pages);
+/// `count` erases of records of any size.
+Space space_of_removals(std::size_t count);
 
 /// A turn's space, as pages that LMDB may ask for.
 struct Demand {
@@ -24,9 +24,9 @@ struct Demand {
 };
 Demand demand_of(const Space& space, const Pages& pages);
 
-/// Pages that kNormal leaves for kRemoval: enough to remove all there is at once.
-std::uint64_t headroom(const Pages& pages);
+/// Pages that a purpose leaves for those more urgent.
+std::uint64_t headroom(const Pages& pages, Purpose purpose);
 /// Of these, what must be at the tail.
-std::uint64_t tail_headroom(const Pages& pages);
+std::uint64_t tail_headroom(const Pages& pages, Purpose purpose);
 
 }  // namespace journal

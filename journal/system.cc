@@ -20,10 +20,17 @@ Mapping::~Mapping() {
   if (begin_ != nullptr) ::munmap(begin_, size_);
 }
 
-Mapping map_shared(int fd, std::size_t size) {
+namespace {
+
+Mapping map_file(int fd, std::size_t size, int kind) {
   // All of it is about to be read, and a fault for each page costs more.
-  void* begin = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+  void* begin = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, kind | MAP_POPULATE, fd, 0);
   return begin == MAP_FAILED ? Mapping() : Mapping(begin, size);
 }
+
+}  // namespace
+
+Mapping map_shared(int fd, std::size_t size) { return map_file(fd, size, MAP_SHARED); }
+Mapping map_private(int fd, std::size_t size) { return map_file(fd, size, MAP_PRIVATE); }
 
 }  // namespace journal

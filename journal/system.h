@@ -56,5 +56,7 @@ class Mapping {
 /// Maps the first `size` bytes of an open file, shared and writable; null begin
 /// and errno on failure.
 Mapping map_shared(int fd, std::size_t size);
+/// The same as a copy of ours, of a file that may be open for reading only.
+Mapping map_private(int fd, std::size_t size);
 
 }  // namespace journal
