@@ -33,12 +33,12 @@ bool Contention::may_start(ConnId conn, Time now) {
   }
   if (now < loser.no_turn_before) return true;
   Queue& queue = queues_[loser.path];
-  if (!loser.queued && (queue.taken || !queue.order.empty())) {
-    queue.order.push_back(conn);
+  if (queue.taken || (!loser.queued && !queue.order.empty())) {
+    if (!loser.queued) queue.order.push_back(conn);
     loser.queued = true;
+    return false;
   }
-  if (queue.taken || (loser.queued && queue.order.front() != conn)) return false;
-  if (loser.queued) queue.order.pop_front();
+  if (loser.queued) std::erase(queue.order, conn);
   loser.queued = false;
   queue.taken = true;
   turns_.emplace(conn, Turn{loser.path, now + kTurnMax, {}});
@@ -57,9 +57,14 @@ void Contention::end_turn(ConnId conn, std::vector<ConnId>& wake) {
   if (queue->second.order.empty()) {
     queues_.erase(queue);
   } else {
-    wake.push_back(queue->second.order.front());
+    call(queue->second, wake);
   }
   turns_.erase(turn);
+}
+
+/// All of them, in their order: the first may be unable to go on.
+void Contention::call(const Queue& queue, std::vector<ConnId>& wake) {
+  wake.insert(wake.end(), queue.order.begin(), queue.order.end());
 }
 
 void Contention::finished(ConnId conn, std::vector<ConnId>& wake) { end_turn(conn, wake); }
@@ -68,15 +73,8 @@ void Contention::gone(ConnId conn, std::vector<ConnId>& wake) {
   end_turn(conn, wake);
   const auto found = losers_.find(conn);
   if (found == losers_.end()) return;
-  // It may have been called to its turn already: then the next one is.
-  const bool was_queued = found->second.queued;
-  const std::string path = found->second.path;
   leave_queue(conn, found->second);
   losers_.erase(found);
-  const auto queue = queues_.find(path);
-  if (was_queued && queue != queues_.end() && !queue->second.taken) {
-    wake.push_back(queue->second.order.front());
-  }
 }
 
 Contention::Time Contention::expire(Time now, std::vector<ConnId>& wake) {
@@ -89,10 +87,16 @@ Contention::Time Contention::expire(Time now, std::vector<ConnId>& wake) {
       next = turn.until;
     }
   }
+  for (const auto& [path, queue] : queues_) {
+    if (!queue.taken) call(queue, wake);
+  }
   for (const ConnId conn : late) {
     losers_[conn].no_turn_before = now + kPenalty;
     end_turn(conn, wake);
   }
+  const bool is_any_called = std::any_of(queues_.begin(), queues_.end(),
+                                         [](const auto& queue) { return !queue.second.taken; });
+  if (is_any_called && (next == 0 || now + kTurnMax < next)) next = now + kTurnMax;
   return next;
 }
 

@@ -6,7 +6,8 @@
 /// turn before starting again; while somebody has the turn, changes that others
 /// would make to what it has touched wait. A turn ends with its transaction, or
 /// after kTurnMax: nobody can hold others up by not finishing, and who let a turn
-/// run out gets none for kPenalty.
+/// run out gets none for kPenalty. Of those who queue the first that can go on takes
+/// the turn: one that does not read its answers holds up nobody behind it.
 #pragma once
 
 #include <cstdint>
@@ -33,7 +34,8 @@ class Contention {
   void lost(ConnId conn, std::string_view path, Time now);
 
   /// May this connection's START go ahead now? If not it waits in the queue of
-  /// its node; ask again when released() or expire() names it.
+  /// its node; ask again when finished(), gone() or expire() names it. While anyone
+  /// waits or has a turn, expire() has to be called at the latest after kTurnMax.
   bool may_start(ConnId conn, Time now);
 
   /// The transaction of the connection's turn ended, or it is gone. The
@@ -41,7 +43,7 @@ class Contention {
   void finished(ConnId conn, std::vector<ConnId>& wake);
   void gone(ConnId conn, std::vector<ConnId>& wake);
 
-  /// Has the turn (its START went through may_start as first of its queue).
+  /// Has the turn (may_start let it through).
   bool has_turn(ConnId conn) const { return turns_.contains(conn); }
   bool anyone_has_turn() const { return !turns_.empty(); }
   /// Connections that have a turn, for a look at what they touched.
@@ -52,7 +54,8 @@ class Contention {
   /// `conn` waits until the turn of `holder` is over.
   void wait_for(ConnId conn, ConnId holder);
 
-  /// Ends the turns that took too long. Returns when to call again, 0: never.
+  /// Ends the turns that took too long, and calls those again who queue for one that
+  /// nobody has taken. Returns when to call again, 0: never.
   Time expire(Time now, std::vector<ConnId>& wake);
 
  private:
@@ -72,6 +75,7 @@ class Contention {
     std::deque<ConnId> order;
   };
   void end_turn(ConnId conn, std::vector<ConnId>& wake);
+  static void call(const Queue& queue, std::vector<ConnId>& wake);
   void leave_queue(ConnId conn, Loser& loser);
 
   std::unordered_map<ConnId, Loser> losers_;

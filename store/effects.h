@@ -17,6 +17,9 @@ struct Change {
   NodeRef node;
   NodeId id;
   NodeId parent;
+  /// Where it is or was. Empty if there is nothing to tell of it: a parent whose generation
+  /// alone changed, a node that went with one above it.
+  std::string path{};
 };
 
 /// A change that watches are to be told of. It is shown to a watcher who may

@@ -69,4 +69,27 @@ std::string_view parent_path(std::string_view path) {
   return slash == 0 ? path.substr(0, 1) : path.substr(0, slash);
 }
 
+std::string child_path(std::string_view path, std::string_view name) {
+  std::string child(path == "/" ? "" : path);
+  child += '/';
+  child += name;
+  return child;
+}
+
+std::string escaped_word(std::string_view text) {
+  constexpr std::string_view kHex = "0123456789abcdef";
+  std::string word;
+  for (const char c : text) {
+    if (c > ' ' && c <= '~' && c != '\\') {
+      word += c;
+      continue;
+    }
+    const auto byte = static_cast<unsigned char>(c);
+    word += "\\x";
+    word += kHex[byte >> 4];
+    word += kHex[byte & 15];
+  }
+  return word;
+}
+
 }  // namespace store

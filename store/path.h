@@ -35,6 +35,13 @@ Answer<std::string_view> node_path(std::string_view wire, Domid base, std::size_
 /// "/a" of "/a/b", "/" of "/a", "" of "/".
 std::string_view parent_path(std::string_view path);
 
+/// Of the child of that name.
+std::string child_path(std::string_view path, std::string_view name);
+
+/// A path or token as one word of printable ASCII, whatever bytes a client put
+/// there: others, spaces and backslashes become \xHH.
+std::string escaped_word(std::string_view text);
+
 /// Splits a node path into its component names, front to back.
 class PathNames {
  public:

@@ -9,7 +9,7 @@
 namespace store {
 namespace {
 
-using Kind = TreeOp::Kind;
+constexpr std::uint64_t kGoodAnswer = 0x100;  ///< digests below it are errors
 
 /// A digest of an answer, to see later whether it would be the same. The
 /// generation that DIRECTORY_PART shows is left out where the transaction's own
@@ -17,7 +17,7 @@ using Kind = TreeOp::Kind;
 std::uint64_t answer_digest(const TreeOp& op, const Answer<void>& answer, std::string_view payload,
                             std::uint64_t base) {
   if (!answer.has_value()) return static_cast<std::uint64_t>(answer.error()) + 1;
-  if (op.kind == Kind::kDirectoryPart) {
+  if (op.kind == TreeOp::Kind::kDirectoryPart) {
     std::uint64_t generation = 0;
     const auto number =
         std::from_chars(payload.data(), payload.data() + payload.size(), generation);
@@ -25,7 +25,19 @@ std::uint64_t answer_digest(const TreeOp& op, const Answer<void>& answer, std::s
       payload.remove_prefix(static_cast<std::size_t>(number.ptr - payload.data()));
     }
   }
-  return std::hash<std::string_view>{}(payload) | 0x100;  // never equal to an error's
+  return std::hash<std::string_view>{}(payload) | kGoodAnswer;
+}
+
+/// Paths of the root's children that share its permissions.
+std::vector<std::string> heirs_of_root(const Node& root) {
+  std::vector<std::string> heirs;
+  const Children* children = root.children();
+  for (std::uint32_t slot = 0; children != nullptr && slot < children->slot_count(); ++slot) {
+    const Node* child = children->at(slot);
+    if (child == nullptr || child->perms().get() != root.perms().get()) continue;
+    heirs.push_back("/" + std::string(child->name()));
+  }
+  return heirs;
 }
 
 std::size_t count_nodes(const Node& top) {
@@ -49,7 +61,7 @@ Store::Store()
     : root_(NodeRef::adopt(Node::make(kRootId, Generation{raw(kRootId)},
                                       SharedPerms::make({{kDom0, Access::kNone}}), "", ""))) {
   usage_.add({kDom0, 1, node_bytes(*root_)});
-  effects_.changes.push_back({root_, kRootId, kNoNode});
+  effects_.changes.push_back({root_, kRootId, kNoNode, "/"});
 }
 
 std::uint32_t Store::nodes_of(Domid domid, const UsageDelta& pending) const {
@@ -94,6 +106,10 @@ Answer<void> Store::execute_in(Transaction& transaction, const TreeOp& op, const
   const std::size_t start = reply.size();
   auto answer = view.execute(op, asker, reply);
   if (!answer.has_value() && answer.error() == WireError::kNospc) transaction.failed_ = true;
+  // The node may be one that was made in here before it was doomed.
+  if (transaction.doomed() && is_mutation(op.kind) && answer == tl::unexpected(WireError::kNoent)) {
+    return {};
+  }
   transaction.asked(
       op, answer_digest(op, answer, std::string_view(reply).substr(start), transaction.base_));
   return answer;
@@ -132,7 +148,9 @@ Answer<void> Store::replay(Transaction& transaction, const Caller& caller, const
     const Asker asker{caller, limits, nodes_of(caller.domid, pending_)};
     const auto answer = view.execute(asked.op(), asker, reply);
     if (answer_digest(asked.op(), answer, reply, transaction.base_) == asked.answer) continue;
-    if (!answer.has_value() && answer.error() == WireError::kNospc) return answer;
+    // What was done inside no longer fits: trying again would not help.
+    const bool was_good = asked.answer >= kGoodAnswer;
+    if (was_good && !answer.has_value() && answer.error() == WireError::kNospc) return answer;
     conflict = asked.path;
     return tl::unexpected(WireError::kAgain);
   }
@@ -187,16 +205,20 @@ void Store::domain_died(Domid domid, bool keep_orphans) {
     if (node == nullptr) continue;
     const PermEntry& owner = node->perms()->view().front();
     if (owner.domid == domid && !owner.stale && !keep_orphans) {
-      view.remove_tree(path);
-    } else {
-      view.forget_domain(path, domid, kDom0);
+      if (path != "/") {
+        view.remove_tree(path);
+        continue;
+      }
+      // The root stays, and is dom0's again; what has its permissions from it goes.
+      for (const std::string& heir : heirs_of_root(*node)) view.remove_tree(heir);
     }
+    view.forget_domain(path, domid, kDom0);
   }
   settle();
 }
 
-const Node* Store::find(std::string_view path) const {
-  const Node* node = root_.get();
+const Node* find(const Node& root, std::string_view path) {
+  const Node* node = &root;
   for (PathNames names(path); node != nullptr && !names.done();) node = node->find(names.next());
   return node;
 }

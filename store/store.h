@@ -22,6 +22,10 @@
 
 namespace store {
 
+/// The node at an absolute, valid path below `root` (which may be a snapshot's); null when
+/// missing. No permission is asked.
+const Node* find(const Node& root, std::string_view path);
+
 class Store {
  public:
   /// An empty store: only the root, readable and writable by domain 0 alone.
@@ -37,6 +41,8 @@ class Store {
   void doom(Transaction& transaction) const;
   /// One operation inside a transaction. Errors besides those of execute():
   /// kNospc when the transaction's own limits are reached. Any kNospc fails it.
+  /// In a doomed one no change is refused because its node is missing: it may have been
+  /// made in the transaction before, and nothing comes of it in any case.
   Answer<void> execute_in(Transaction& transaction, const TreeOp& op, const Caller& caller,
                           const Limits* limits, std::string& reply);
   /// Makes the transaction's changes happen, all or none. Errors: kAgain when an
@@ -53,8 +59,10 @@ class Store {
   Effects& effects() { return effects_; }
 
   const Node& root() const { return *root_.get(); }
+  /// The root of the tree as it is now, and will be for whoever holds it.
+  NodeRef snapshot() const { return root_; }
   /// No permission asked; null when missing.
-  const Node* find(std::string_view path) const;
+  const Node* find(std::string_view path) const { return store::find(root(), path); }
   const Usage& usage() const { return usage_; }
   Generation generation() const { return Generation{generation_}; }
   /// Nodes in the subtree, itself included; 0 when missing.

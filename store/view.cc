@@ -7,8 +7,6 @@
 
 namespace store {
 
-using Kind = TreeOp::Kind;
-
 std::int64_t node_bytes(const Node& node) {
   return static_cast<std::int64_t>(24 + 8 * node.perms()->view().size() + node.name().size() + 1 +
                                    node.value().size());
@@ -51,21 +49,21 @@ const Node* View::find(std::string_view path) { return look_up(path).node; }
 
 Answer<void> View::execute(const TreeOp& op, const Asker& asker, std::string& reply) {
   switch (op.kind) {
-    case Kind::kRead:
+    case TreeOp::Kind::kRead:
       return read(op, asker, reply);
-    case Kind::kDirectory:
+    case TreeOp::Kind::kDirectory:
       return directory(op, asker, reply);
-    case Kind::kDirectoryPart:
+    case TreeOp::Kind::kDirectoryPart:
       return directory_part(op, asker, reply);
-    case Kind::kGetPerms:
+    case TreeOp::Kind::kGetPerms:
       return get_perms(op, asker, reply);
-    case Kind::kWrite:
+    case TreeOp::Kind::kWrite:
       return write(op, asker);
-    case Kind::kMkdir:
+    case TreeOp::Kind::kMkdir:
       return mkdir(op, asker);
-    case Kind::kRm:
+    case TreeOp::Kind::kRm:
       return rm(op, asker);
-    case Kind::kSetPerms:
+    case TreeOp::Kind::kSetPerms:
       return set_perms(op, asker);
   }
   __builtin_unreachable();
@@ -163,7 +161,7 @@ Answer<void> View::write(const TreeOp& op, const Asker& asker) {
                  static_cast<std::int64_t>((*slot)->value().size()));
   Node* node = Node::set_value(*slot, op.value);
   node->set_generation(next_generation());
-  changed(node, parent_id);
+  changed(node, parent_id, op.path);
   fire(op.path, false, node->perms(), parent_perms, {});
   return {};
 }
@@ -235,7 +233,7 @@ Node* View::create_child(Node* parent, std::string_view name, std::string_view p
   parent->own_children().add(child);
   parent->set_generation(generation);
   usage_.add(perms->owner(), 1, node_bytes(*child));
-  changed(child, parent->id());
+  changed(child, parent->id(), path);
   return child;
 }
 
@@ -269,7 +267,7 @@ void View::detach(std::string_view path) {
   children.remove(slot);
   parent->drop_empty_children();
   parent->set_generation(next_generation());
-  changed(parent, grandparent);
+  changed(parent, grandparent, {});
 }
 
 /// Children before parents, without recursion.
@@ -307,16 +305,17 @@ void View::account_removed_node(const Node* node, std::string_view path,
   usage_.add(node->perms()->owner(), -1, -node_bytes(*node));
   if (effects_ == nullptr) return;
   if (node->perms().get() != parent_perms.get()) mention(*node->perms(), path, false);
-  effects_->changes.push_back({NodeRef(), node->id(), kNoNode});
+  effects_->changes.push_back({NodeRef(), node->id(), kNoNode, std::string(is_top ? path : "")});
   fire(path, !is_top, node->perms(), parent_perms, {});
 }
 
 Answer<void> View::set_perms(const TreeOp& op, const Asker& asker) {
   const Found found = look_up(op.path);
-  if (!owns(asker.caller, found.nearest->perms()->view())) {
-    return tl::unexpected(WireError::kAcces);
+  if (found.node == nullptr) {
+    // Also who may make the node learns that it is missing.
+    return tl::unexpected(found.error(Access::kWrite, asker.caller));
   }
-  if (found.node == nullptr) return tl::unexpected(WireError::kNoent);
+  if (!owns(asker.caller, found.node->perms()->view())) return tl::unexpected(WireError::kAcces);
   if (!asker.caller.privileged && op.perms.front().domid != found.node->perms()->owner()) {
     return tl::unexpected(WireError::kPerm);
   }
@@ -333,7 +332,7 @@ Answer<void> View::set_perms(const TreeOp& op, const Asker& asker) {
   replace_perms(node, op.path, SharedPerms::make(Perms(op.perms.begin(), op.perms.end())),
                 parent_perms);
   node->set_generation(next_generation());
-  changed(node, parent_id);
+  changed(node, parent_id, op.path);
   fire(op.path, false, node->perms(), parent_perms, old_perms);
   return {};
 }
@@ -353,8 +352,7 @@ void View::replace_perms(Node* node, std::string_view path, const PermsRef& perm
   for (std::uint32_t slot = 0; children != nullptr && slot < children->slot_count(); ++slot) {
     const Node* child = children->at(slot);
     if (child == nullptr || child->perms().get() != old_perms.get()) continue;
-    mention(*old_perms, std::string(path == "/" ? "" : path) + '/' + std::string(child->name()),
-            true);
+    mention(*old_perms, child_path(path, child->name()), true);
   }
 }
 
@@ -372,10 +370,11 @@ void View::forget_domain(std::string_view path, Domid domid, Domid new_owner) {
   struct Heir {
     Node* node;
     NodeId parent;
+    std::string path;
   };
-  std::vector<Heir> heirs{{top, parent_id}};
+  std::vector<Heir> heirs{{top, parent_id, std::string(path)}};
   while (!heirs.empty()) {
-    const Heir heir = heirs.back();
+    const Heir heir = std::move(heirs.back());
     heirs.pop_back();
     usage_.add(old_perms->owner(), -1, -node_bytes(*heir.node));
     heir.node->set_perms(perms);
@@ -386,10 +385,11 @@ void View::forget_domain(std::string_view path, Domid domid, Domid new_owner) {
         if (children.at(slot) == nullptr || children.at(slot)->perms().get() != old_perms.get()) {
           continue;
         }
-        heirs.push_back({Node::own(children.own(slot)), heir.node->id()});
+        Node* child = Node::own(children.own(slot));
+        heirs.push_back({child, heir.node->id(), child_path(heir.path, child->name())});
       }
     }
-    changed(heir.node, heir.parent);
+    changed(heir.node, heir.parent, heir.path);
   }
 }
 
@@ -410,9 +410,9 @@ Node** View::own_found(NodeId* parent_id, PermsRef* parent_perms) {
   return slot;
 }
 
-void View::changed(Node* node, NodeId parent) {
+void View::changed(Node* node, NodeId parent, std::string_view path) {
   if (effects_ != nullptr) {
-    effects_->changes.push_back({NodeRef::share(node), node->id(), parent});
+    effects_->changes.push_back({NodeRef::share(node), node->id(), parent, std::string(path)});
   }
 }
 

@@ -97,7 +97,7 @@ class View {
   void account_removed_node(const Node* node, std::string_view path, const PermsRef& parent_perms,
                             bool is_top);
   Generation next_generation() { return Generation{++counter_}; }
-  void changed(Node* node, NodeId parent);
+  void changed(Node* node, NodeId parent, std::string_view path);
   void fire(std::string_view path, bool exact, const PermsRef& perms, const PermsRef& parent_perms,
             const PermsRef& old_perms);
   void mention(const SharedPerms& perms, std::string_view path, bool begins);
