@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <limits>
 
 #include "xenstored/log.h"
 
@@ -19,8 +20,10 @@ namespace {
 constexpr std::size_t kReceiveBytes = 16384;
 /// A client that does not read its replies is not read from beyond this.
 constexpr std::size_t kUnsentBeforeStall = std::size_t{256} * 1024;
-/// A socket that lets this much pile up (watch events) is closed.
-constexpr std::size_t kUnsentMax = std::size_t{8} * 1024 * 1024;
+/// A socket that lets this much memory pile up (watch events) is closed.
+constexpr std::size_t kOutboxMax = std::size_t{8} * 1024 * 1024;
+/// While history has something to wait for: how often it is looked after.
+constexpr std::uint64_t kTendHistoryUs = 50'000;
 /// When descriptors are short: how long until accepting is tried again.
 constexpr std::uint64_t kAcceptPauseMs = 100;
 /// An open transaction keeps what was replaced since its START. A domain's is
@@ -36,9 +39,16 @@ std::uint64_t steady_us() {
 
 }  // namespace
 
-Daemon::Daemon(const Options& options, journal::Journal& journal, PoisonGuard& poison, Trace& trace,
-               DomainOracle& oracle)
-    : options_(options), journal_(journal), poison_(poison), trace_(trace), oracle_(oracle) {
+Daemon::Daemon(const Options& options, journal::Journal& journal, History& history,
+               PoisonGuard& poison, Trace& trace, rings::Hypervisor* hypervisor,
+               HeldClients* clients)
+    : options_(options),
+      journal_(journal),
+      history_(history),
+      poison_(poison),
+      trace_(trace),
+      hypervisor_(hypervisor),
+      clients_(clients) {
   using store::Quota;
   const Quotas& given = options.quotas;
   limits_[Quota::kNodes] = given.nodes;
@@ -52,6 +62,7 @@ Daemon::Daemon(const Options& options, journal::Journal& journal, PoisonGuard& p
   limits_[Quota::kNodePermissions] = given.node_permissions;
   limits_[Quota::kPathMax] = given.path_max;
   recv_buffer_.resize(kReceiveBytes);
+  now_us_ = steady_us();
 }
 
 Daemon::~Daemon() = default;
@@ -111,17 +122,7 @@ void Daemon::accept_client(UniqueFd fd) {
   conn.fd = std::move(fd);
   conn.interest = EPOLLIN;
   poller_.add(conn.fd.get(), conn.interest, &conn);
-}
-
-bool Daemon::attach_domain(store::Domid domid, UniqueFd fd) {
-  const Domain* domain = find_domain(domid);
-  if (domain == nullptr || !domain->is_introduced()) return false;
-  Connection& conn = *find(*domain->conn);
-  drop_stream(conn);
-  conn.fd = std::move(fd);
-  conn.interest = EPOLLIN;
-  poller_.add(conn.fd.get(), conn.interest, &conn);
-  return true;
+  note_young(conn);
 }
 
 Connection* Daemon::find(store::ConnId id) {
@@ -139,6 +140,10 @@ void Daemon::turn(bool may_wait) {
       continue;
     }
     Connection& conn = *static_cast<Connection*>(target);
+    if ((event.events & EPOLLHUP) != 0 && !can_receive(conn)) {
+      park(conn);
+      continue;
+    }
     if ((event.events & EPOLLOUT) != 0) mark_dirty(conn);
     if ((event.events & ~static_cast<std::uint32_t>(EPOLLOUT)) != 0) receive(conn);
   }
@@ -148,21 +153,38 @@ void Daemon::turn(bool may_wait) {
     next_expiry_us_ = contention_.expire(now_us_, wake_);
     wake(wake_);
   }
+  if (space_again_us_ != 0 && space_again_us_ <= now_us_) retry_for_space();
+  if (late_check_us_ != 0 && late_check_us_ <= now_us_) drop_late_events();
+  if (domains_again_us_ != 0 && domains_again_us_ <= now_us_) {
+    domains_again_us_ = 0;
+    must_check_domains_ = true;
+  }
+  if (must_check_domains_) check_domains();
+  if (rings_again_us_ != 0 && rings_again_us_ <= now_us_) retry_rings();
   serve_left_over();
   if (written_bytes_ >= next_doom_at_) doom_old_transactions();
+  if (clients_ != nullptr) keep_clients();
   commit();
+  reset_rings();
   publish();
+  unmask_events();
   reap();
   trace_.flush();
+  history_.tend(store_);
+  history_again_us_ = history_.is_waiting() ? now_us_ + kTendHistoryUs : 0;
 }
 
 /// Until the next thing that happens by time alone.
 int Daemon::timeout_ms() const {
-  if (!runnable_.empty()) return 0;
-  if (next_expiry_us_ == 0 && accept_again_us_ == 0) return -1;
-  const std::uint64_t next = next_expiry_us_ == 0 || accept_again_us_ == 0
-                                 ? std::max(next_expiry_us_, accept_again_us_)
-                                 : std::min(next_expiry_us_, accept_again_us_);
+  // Somebody has output before the first turn only: who was kept, of a server that died.
+  if (!runnable_.empty() || !dirty_.empty() || must_check_domains_) return 0;
+  std::uint64_t next = std::numeric_limits<std::uint64_t>::max();
+  for (const std::uint64_t at :
+       {next_expiry_us_, accept_again_us_, space_again_us_, late_check_us_, domains_again_us_,
+        rings_again_us_, young_check_us_, tell_keeper_us_, history_again_us_}) {
+    if (at != 0) next = std::min(next, at);
+  }
+  if (next == std::numeric_limits<std::uint64_t>::max()) return -1;
   const std::uint64_t now = steady_us();
   return next <= now ? 0 : static_cast<int>((next - now + 999) / 1000);
 }
@@ -172,20 +194,35 @@ bool Daemon::can_read(const Connection& conn) const {
          conn.in.size() < kReceiveBytes;
 }
 
-void Daemon::receive(Connection& conn) {
-  if (!conn.fd.valid() || !can_read(conn)) return;
-  const ssize_t count = recv(conn.fd.get(), recv_buffer_.data(), recv_buffer_.size(), 0);
-  if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  if (count <= 0) {
-    if (conn.is_domain) {
-      drop_stream(conn);
-    } else {
-      close(conn);
-    }
-    return;
+/// Of a socket. While a request waits nothing is: it might be the end, and what was asked
+/// before that is still answered.
+bool Daemon::can_receive(const Connection& conn) const {
+  return can_read(conn) && !begins_with_request(conn.in) && (!conn.kept || conn.kept->room() != 0);
+}
+
+/// What the socket has, valid until the next call. Nothing, with the connection closed,
+/// at its end.
+std::string_view Daemon::take_bytes(Connection& conn) {
+  if (conn.kept) {
+    using Received = KeptClient::Received;
+    const Received received = conn.kept->receive(conn.fd.get(), kept_bytes_);
+    if (received == Received::kEnd || received == Received::kError) close(conn);
+    return received == Received::kBytes ? kept_bytes_ : std::string_view();
   }
-  const std::string_view bytes(recv_buffer_.data(), static_cast<std::size_t>(count));
-  if (!conn.in.empty() || conn.is_held) {
+  const ssize_t count = recv(conn.fd.get(), recv_buffer_.data(), recv_buffer_.size(), 0);
+  if (count < 0 && (errno == EAGAIN || errno == EINTR)) return {};
+  if (count <= 0) {
+    close(conn);
+    return {};
+  }
+  return {recv_buffer_.data(), static_cast<std::size_t>(count)};
+}
+
+void Daemon::receive(Connection& conn) {
+  if (!conn.fd.valid() || !can_receive(conn)) return;
+  const std::string_view bytes = take_bytes(conn);
+  if (bytes.empty()) return;
+  if (!conn.in.empty()) {
     conn.in.append(bytes);
     serve(conn);
     update_interest(conn);
@@ -195,18 +232,21 @@ void Daemon::receive(Connection& conn) {
   std::string_view rest = bytes;
   while (serve_next(conn, rest)) {
   }
-  if (conn.is_closing || !conn.fd.valid()) return;
+  if (conn.is_closing) return;
   conn.in.assign(rest);
-  if (!rest.empty()) mark_runnable(conn);
+  update_interest(conn);
 }
 
 /// Executes what has been received of this connection, as far as it goes.
 void Daemon::serve(Connection& conn) {
-  const std::string bytes = std::exchange(conn.in, std::string());
+  // A copy: what was taken of its first request stays where save_connection looks
+  // for it, until that request is accounted for.
+  const std::string bytes = conn.in;
   std::string_view rest = bytes;
   while (serve_next(conn, rest)) {
   }
-  if (!conn.is_closing && conn.fd.valid()) conn.in.assign(rest);
+  if (conn.is_closing || conn.is_resetting || conn.error != rings::RingError::kNone) return;
+  conn.in.assign(rest);
 }
 
 /// Those woken, and those stalled by their own unsent replies, in this turn.
@@ -214,6 +254,10 @@ void Daemon::serve_left_over() {
   const std::vector<Connection*> runnable = std::exchange(runnable_, {});
   for (Connection* conn : runnable) {
     conn->is_runnable = false;
+    if (conn->ring) {
+      receive_ring(*conn);
+      continue;
+    }
     if (!conn->is_closing && !conn->in.empty()) serve(*conn);
     update_interest(*conn);
   }
@@ -222,19 +266,23 @@ void Daemon::serve_left_over() {
 /// Executes the next request of `rest`. False when there is none yet, or it may
 /// not be executed now.
 bool Daemon::serve_next(Connection& conn, std::string_view& rest) {
-  if (conn.is_closing || conn.is_held || rest.size() < sizeof(Header)) return false;
+  if (conn.is_closing || conn.is_held || conn.is_resetting || rest.size() < sizeof(Header)) {
+    return false;
+  }
   Header header;
   std::memcpy(&header, rest.data(), sizeof header);
   if (header.len > kPayloadMax) {
-    log::warn("client tried to send a payload of " + std::to_string(header.len) + " bytes");
-    conn.is_domain ? drop_stream(conn) : close(conn);
+    refuse_frame(conn, header.len);
     return false;
   }
   if (rest.size() < sizeof header + header.len) return false;
-  if (conn.out.unsent().size() >= kUnsentBeforeStall) return false;
+  if (conn.out.unsent().size() >= kUnsentBeforeStall) {
+    conn.is_stalled = conn.is_domain;
+    return false;
+  }
   if (!conn.caller.privileged &&
-      conn.out.replies_waiting() >= (*limits_of(conn))[store::Quota::kOutstanding]) {
-    mark_runnable(conn);
+      conn.outstanding.size() >= (*limits_of(conn))[store::Quota::kOutstanding]) {
+    conn.is_stalled = true;
     return false;
   }
   const std::string_view payload = rest.substr(sizeof header, header.len);
@@ -242,9 +290,25 @@ bool Daemon::serve_next(Connection& conn, std::string_view& rest) {
     conn.is_held = true;
     return false;
   }
+  if (conn.ring && !reserve_for_ring(conn)) {
+    stall_for_space(conn);
+    return false;
+  }
+  conn.held_since_us = 0;
   execute(conn, header, payload);
   rest.remove_prefix(sizeof header + header.len);
+  account_request(conn, sizeof header + header.len);
   return true;
+}
+
+/// No request can be so long: there is no way to tell where the next one begins.
+void Daemon::refuse_frame(Connection& conn, std::uint32_t len) {
+  if (conn.is_domain) {
+    fail_ring(conn, rings::RingError::kProtocol);
+    return;
+  }
+  log::warn("client tried to send a payload of " + std::to_string(len) + " bytes");
+  close(conn);
 }
 
 void Daemon::doom_old_transactions() {
@@ -261,8 +325,23 @@ void Daemon::doom_old_transactions() {
 
 /// From here on what was executed has happened.
 void Daemon::commit() {
+  saving_.clear();
+  for (Connection* conn : dirty_) {
+    if (!std::exchange(conn->is_changed, false)) continue;
+    if (conn->kept && can_be_saved(*conn)) saving_.push_back(conn);
+    if (conn->is_domain && !conn->is_closing) save_connection(*conn);
+  }
+  history_.save();
+  const std::uint64_t number = journal_.confirmed() + (journal_.dirty() ? 1 : 0);
+  for (Connection* conn : saving_) save_client(*conn, number);
+  ++commits_;
   const auto done = journal_.commit();
-  if (done.has_value()) return;
+  if (done.has_value()) {
+    // A commit that came to nothing does not happen, and has no number.
+    if (journal_.confirmed() == number) return;
+    for (Connection* conn : saving_) conn->kept->committed(journal_.confirmed());
+    return;
+  }
   log::error("commit failed, starting again from the last one: " + done.error());
   trace_.flush();
   std::_Exit(kExitFailed);
@@ -274,6 +353,13 @@ void Daemon::mark_dirty(Connection& conn) {
   dirty_.push_back(&conn);
 }
 
+/// Its record is written with the next commit.
+void Daemon::mark_changed(Connection& conn) {
+  if (!conn.is_stored()) return;
+  conn.is_changed = true;
+  mark_dirty(conn);
+}
+
 void Daemon::mark_runnable(Connection& conn) {
   if (conn.is_runnable) return;
   conn.is_runnable = true;
@@ -281,54 +367,64 @@ void Daemon::mark_runnable(Connection& conn) {
 }
 
 void Daemon::publish() {
-  for (Connection* conn : dirty_) {
+  for (Connection* conn : std::exchange(dirty_, {})) {
     conn->is_dirty = false;
-    send(*conn);
+    if (!conn->is_closing || !conn->is_domain) send(*conn);
   }
-  dirty_.clear();
 }
 
 void Daemon::send(Connection& conn) {
-  if (!conn.fd.valid()) {
-    conn.out.clear();  // a domain nobody listens for
+  if (conn.is_domain) {
+    if (conn.ring) publish_ring(conn);
+    if (conn.awaits_ring) watch_lateness(conn);
     return;
   }
   while (!conn.out.empty()) {
     const std::string_view bytes = conn.out.unsent();
     const ssize_t count =
-        ::send(conn.fd.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+        conn.kept ? conn.kept->send(conn.fd.get(), bytes)
+                  : ::send(conn.fd.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     if (count < 0) {
       if (errno == EINTR) continue;
-      if (errno != EAGAIN) conn.is_domain ? drop_stream(conn) : close(conn);
+      if (errno != EAGAIN) close(conn);
       break;
     }
-    conn.out.sent(static_cast<std::size_t>(count));
+    conn.out.sent(static_cast<std::size_t>(count), done_);
     if (static_cast<std::size_t>(count) < bytes.size()) break;
   }
-  if (conn.out.unsent().size() > kUnsentMax && !conn.is_closing) {
+  if (conn.out.memory() > kOutboxMax && !conn.is_closing) {
     log::warn("closing a client that does not read what it is sent");
-    conn.is_domain ? drop_stream(conn) : close(conn);
+    close(conn);
   }
-  if (!conn.in.empty() && !conn.is_held && can_read(conn) && conn.out.empty()) mark_runnable(conn);
+  // Also when the inbox is too full to receive more.
+  if (!conn.is_closing && !conn.in.empty() && !conn.is_held && conn.out.empty()) {
+    mark_runnable(conn);
+  }
   update_interest(conn);
 }
 
+/// What epoll is to tell of a socket. Of one that is dirty it depends on what will have been
+/// sent when the turn ends, and asking epoll twice for each request would cost a tenth of it.
 void Daemon::update_interest(Connection& conn) {
-  if (!conn.fd.valid() || conn.is_closing) return;
-  std::uint32_t interest = can_read(conn) ? static_cast<std::uint32_t>(EPOLLIN) : 0;
+  if (!conn.fd.valid() || conn.is_closing || conn.is_dirty) return;
+  std::uint32_t interest = can_receive(conn) ? static_cast<std::uint32_t>(EPOLLIN) : 0;
   if (!conn.out.empty()) interest |= EPOLLOUT;
-  if (interest == conn.interest) return;
+  if (conn.is_parked && interest != 0) {
+    conn.is_parked = false;
+    poller_.add(conn.fd.get(), interest, &conn);
+  } else if (interest != conn.interest) {
+    poller_.change(conn.fd.get(), interest, &conn);
+  }
   conn.interest = interest;
-  poller_.change(conn.fd.get(), interest, &conn);
 }
 
-/// The stream of a domain ended; the domain is still there.
-void Daemon::drop_stream(Connection& conn) {
-  if (!conn.fd.valid()) return;
+/// The client has hung up, which cannot be masked, but what it asked for before is
+/// not done yet.
+void Daemon::park(Connection& conn) {
   poller_.remove(conn.fd.get());
-  conn.fd.reset();
-  conn.in.clear();
-  conn.out.clear();
+  conn.is_parked = true;
+  conn.interest = 0;
+  if (!conn.out.empty()) mark_dirty(conn);
 }
 
 /// Ends a connection with all it had. It is freed in reap().
@@ -336,17 +432,21 @@ void Daemon::close(Connection& conn) {
   if (conn.is_closing) return;
   conn.is_closing = true;
   closing_.push_back(&conn);
-  end_transactions(conn);
-  drop_watches(conn);
-  wake_.clear();
-  contention_.gone(conn.id, wake_);
-  wake(wake_);
+  drop_session(conn);
+  mark_changed(conn);  // a kept one: so that nobody goes on with it
+  if (conn.is_domain) drop_output(conn, conn.out.end());
 }
 
 void Daemon::reap() {
   if (closing_.empty()) return;
   for (Connection* conn : closing_) {
     if (conn->fd.valid()) poller_.remove(conn->fd.get());
+    if (conn->kept) {
+      ::shutdown(conn->fd.get(), SHUT_RDWR);  // the keeper has it still
+      let_go(*conn);
+    }
+    drop_ring(*conn);
+    drop_output(*conn, conn->out.end());
     std::erase(runnable_, conn);
     std::erase(dirty_, conn);
     trace_.destroy("connection", raw(conn->id));

@@ -7,20 +7,25 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
 
 #include "journal/journal.h"
+#include "rings/hypervisor.h"
 #include "store/contention.h"
 #include "store/store.h"
 #include "store/watch.h"
 #include "xenstored/connection.h"
 #include "xenstored/domains.h"
+#include "xenstored/held_clients.h"
+#include "xenstored/history.h"
 #include "xenstored/options.h"
 #include "xenstored/poison.h"
 #include "xenstored/poller.h"
@@ -31,9 +36,11 @@ namespace xenstored {
 
 class Daemon {
  public:
-  /// Borrows all; they outlive the daemon.
-  Daemon(const Options& options, journal::Journal& journal, PoisonGuard& poison, Trace& trace,
-         DomainOracle& oracle);
+  /// Borrows all; they outlive the daemon. No hypervisor (-D): domains have no
+  /// rings, and any that is named is taken to exist. No `clients`: sockets are closed
+  /// when this process dies.
+  Daemon(const Options& options, journal::Journal& journal, History& history, PoisonGuard& poison,
+         Trace& trace, rings::Hypervisor* hypervisor, HeldClients* clients);
   ~Daemon();
 
   /// Takes over what the journal holds; an empty one gets the initial tree.
@@ -42,9 +49,6 @@ class Daemon {
 
   /// Serves a connected stream socket as a privileged client.
   void accept_client(UniqueFd fd);
-  /// Serves a stream as the connection of an introduced domain, in place of an
-  /// earlier stream. False: not introduced.
-  bool attach_domain(store::Domid domid, UniqueFd fd);
   /// Calls `on_ready` in the turns in which `fd` is readable.
   void add_source(int fd, std::function<void()> on_ready);
   /// Accepts clients from a listening socket.
@@ -65,6 +69,7 @@ class Daemon {
     std::string& reply;
     /// Set by WATCH: the event that follows its own reply.
     const store::Watch* initial_event = nullptr;
+    Cause cause{};
   };
   using Handler = store::Answer<void> (Daemon::*)(Session&);
   struct Operation {
@@ -83,20 +88,24 @@ class Daemon {
 
   // The turn (daemon.cc).
   void receive(Connection& conn);
+  std::string_view take_bytes(Connection& conn);
   void serve(Connection& conn);
   void serve_left_over();
   void doom_old_transactions();
   bool serve_next(Connection& conn, std::string_view& rest);
   bool can_read(const Connection& conn) const;
+  bool can_receive(const Connection& conn) const;
   void commit();
   void publish();
   void send(Connection& conn);
   void reap();
   int timeout_ms() const;
-  void drop_stream(Connection& conn);
+  void refuse_frame(Connection& conn, std::uint32_t len);
   void close(Connection& conn);
+  void park(Connection& conn);
   void update_interest(Connection& conn);
   void mark_dirty(Connection& conn);
+  void mark_changed(Connection& conn);
   void mark_runnable(Connection& conn);
   void accept_all(int fd);
   void poll_listener(std::uint32_t events);
@@ -105,7 +114,65 @@ class Daemon {
   Connection& new_connection(store::ConnId id, store::Caller caller, bool is_domain);
   Connection* find(store::ConnId id);
 
+  // Clients that are kept (clients.cc).
+  void note_young(const Connection& conn);
+  void note_request(Connection& conn);
+  void note_worth_keeping(const Connection& conn);
+  void keep_clients();
+  void keep(Connection& conn);
+  void give_up_keeping(Connection& conn);
+  void let_go(Connection& conn);
+  void tell_keeper();
+  bool can_be_saved(Connection& conn);
+  void save_client(Connection& conn, std::uint64_t commit);
+  void recover_clients(bool has_state);
+  bool recover_client(HeldClients::Client& held);
+
+  // Rings (ring.cc).
+  void take_events();
+  void unmask_events();
+  void receive_ring(Connection& conn);
+  void take_partial(Connection& conn);
+  void account_request(Connection& conn, std::size_t size);
+  bool reserve_for_ring(Connection& conn);
+  bool reserve_session_end(Connection& conn);
+  void stall_for_space(Connection& conn);
+  void retry_for_space();
+  void fail_ring(Connection& conn, rings::RingError error);
+  void drop_session(Connection& conn);
+  void drop_output(Connection& conn, std::uint64_t position);
+  void forget_stored_output(Connection& conn);
+  void restart_stream(Connection& conn);
+  void reset_rings();
+  void tell_reset(Connection& conn);
+  void retry_rings();
+  void notify(Connection& conn);
+  void publish_ring(Connection& conn);
+  void settle();
+  void watch_lateness(Connection& conn);
+  void drop_late_events();
+  void save_output(Connection& conn, journal::ConnectionRecord& record);
+  void store_chunks(Connection& conn);
+
+  // Domains' lives (domain_life.cc).
+  store::Answer<void> introduce(store::Domid domid, std::uint64_t gfn, std::uint32_t port);
+  store::Answer<Ring> bind_ring(store::Domid domid, std::uint32_t port,
+                                rings::Hypervisor::MappedRing page, bool is_known);
+  store::Answer<void> enter_domain(store::Domid domid, std::uint64_t gfn, std::uint32_t port,
+                                   std::optional<Ring> ring);
+  void give_ring(Connection& conn, Ring ring);
+  void drop_ring(Connection& conn);
+  void release(Domain& domain);
+  void forget_target(store::Domid gone);
+  bool reserve_release(store::Domid domid);
+  void check_domains();
+  void recover_rings();
+  void recover_ring(const Domain& known);
+  void continue_ring(Connection& conn, Ring ring);
+  void recover_own_ring();
+
   // One request (execute.cc).
+  const journal::HistoryAuthor& author_of(Connection& conn);
   void execute(Connection& conn, const Header& header, std::string_view payload);
   store::Answer<void> dispatch(Session& session);
   void finish(Session& session, const store::Answer<void>& answer);
@@ -122,13 +189,14 @@ class Daemon {
   bool over_memory(const Connection& conn);
 
   // Effects (effects.cc).
-  void carry_out_effects();
+  void carry_out_effects(const journal::HistoryAuthor& author, std::string_view what);
   void fire(const store::Fired& fired);
-  void fire_special(std::string_view name, store::Domid domid);
+  void fire_special(std::string_view name, store::Domid domid, bool tells_all = true);
   void send_special(const store::Watch& watch, std::string_view shown);
   void queue_event(Connection& conn, const store::Watch& watch, std::string_view shown);
   void save_domain(const Domain& domain);
-  void save_connection(const Connection& conn);
+  void save_connection(Connection& conn);
+  void save_watch(const store::Watch& watch);
   void save_special(std::string_view name);
   void end_transactions(Connection& conn);
   void drop_watches(Connection& conn);
@@ -171,11 +239,13 @@ class Daemon {
   bool exists(store::Domid domid);
   Domain* find_domain(store::Domid domid);
   Domain& domain(store::Domid domid);
-  void release(Domain& domain);
   store::Caller domain_caller(store::Domid domid);
   void refresh_callers();
   void make_initial_tree();
-  void recover_connection(const journal::ConnectionRecord& record);
+  void begin_history(const StoredHistory& stored);
+  bool restore_tree();
+  store::Result<void, std::string> recover_connection(
+      const journal::ConnectionRecord& record, const std::vector<journal::OutputRecord>& outputs);
   store::Result<void, std::string> recover_domain(const journal::DomainRecord& record);
   store::Result<void, std::string> recover_watch(const journal::WatchRecord& record);
   void set_global_quota(store::Quota quota, std::uint32_t value);
@@ -183,15 +253,18 @@ class Daemon {
   std::string control_quota_list(bool soft) const;
   store::Answer<void> control_quota(const std::vector<std::string_view>& args, bool soft);
   store::Answer<void> control_check();
+  store::Answer<void> control_inspect(std::string_view from);
   store::Answer<void> control_memreport(const std::vector<std::string_view>& args);
   std::string memory_report() const;
   std::vector<std::string> compare_with_journal() const;
 
   const Options& options_;
   journal::Journal& journal_;
+  History& history_;
   PoisonGuard& poison_;
   Trace& trace_;
-  DomainOracle& oracle_;
+  rings::Hypervisor* hypervisor_;
+  HeldClients* clients_;  ///< null: no socket client outlives the process
 
   store::Store store_;
   store::WatchIndex watches_;
@@ -213,12 +286,40 @@ class Daemon {
   std::uint64_t next_doom_at_ = 0;    ///< written_bytes_ when transactions are looked at
   std::uint64_t next_expiry_us_ = 0;  ///< when a held-up turn ends; 0: none
 
+  std::unordered_map<rings::LocalPort, Connection*> by_port_;
+  std::optional<rings::LocalPort> domain_exceptions_;
+  std::vector<rings::LocalPort> taken_ports_;  ///< masked until the turn's end
+  bool must_check_domains_ = false;
+  std::uint64_t domains_again_us_ = 0;  ///< when the dead are looked for again; 0: when Xen tells
+  std::uint64_t rings_again_us_ = 0;    ///< when rings are mapped that could not be; 0: all are
+  std::vector<store::ConnId> resetting_;
+  std::set<store::ConnId> waiting_for_space_;
+  bool space_is_short_ = false;       ///< told once, until there is some
+  std::uint64_t space_again_us_ = 0;  ///< when those try again; 0: nobody waits
+  std::vector<store::ConnId> late_;   ///< rings whose guest has left messages waiting
+  std::uint64_t late_check_us_ = 0;
+  std::uint64_t commits_ = 1;           ///< number of the next one
+  std::uint64_t history_again_us_ = 0;  ///< when history is tended though nothing happens; 0: never
+  Cause cause_{};                       ///< of the request under execution
+  std::vector<Cause> done_;             ///< of messages that have just arrived
+
   std::vector<Connection*> runnable_;
   std::vector<Connection*> dirty_;
   std::vector<Connection*> closing_;
-  std::string reply_;    ///< of the request under execution
-  std::string scratch_;  ///< for making paths absolute
+  std::vector<Connection*> saving_;  ///< kept clients that the commit under way changes
+
+  struct Young {
+    store::ConnId id;
+    std::uint64_t since_us;
+  };
+  std::deque<Young> young_;  ///< clients not kept yet, by age
+  std::uint64_t young_check_us_ = 0;
+  std::vector<store::ConnId> worth_keeping_;  ///< from the commit of this turn on
+  std::uint64_t tell_keeper_us_ = 0;          ///< when it may keep up again; 0: it does
+  std::string reply_;                         ///< of the request under execution
+  std::string scratch_;                       ///< for making paths absolute
   std::string recv_buffer_;
+  std::string kept_bytes_;
   std::vector<store::ConnId> wake_;
 };
 

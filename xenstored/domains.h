@@ -9,6 +9,7 @@
 #include <set>
 #include <string>
 
+#include "rings/hypervisor.h"
 #include "store/ids.h"
 #include "store/perms.h"
 #include "store/quota.h"
@@ -28,7 +29,9 @@ struct Domain {
   std::optional<store::ConnId> conn;  ///< set while introduced
   std::uint64_t gfn = 0;
   std::uint32_t remote_port = 0;
+  rings::DomainHandle handle{};  ///< of the domain that was introduced
   std::optional<store::Domid> target;
+  bool is_target = false;  ///< some domain has, or had, this one for its target
   std::uint32_t features = kAllFeatures;
   bool shutdown = false;
   std::map<store::Quota, std::uint32_t> own_quotas;
@@ -36,19 +39,6 @@ struct Domain {
   std::set<store::Quota> refused;  ///< kinds whose first refusal was logged
 
   bool is_introduced() const { return conn.has_value(); }
-};
-
-/// Whether a domain exists, introduced or not: the hypervisor's knowledge.
-class DomainOracle {
- public:
-  virtual ~DomainOracle() = default;
-  virtual bool exists(store::Domid domid) = 0;
-};
-
-/// Without Xen (-D): whatever id a domain may have, may exist.
-class AnyDomain final : public DomainOracle {
- public:
-  bool exists(store::Domid domid) override { return domid < store::kFirstReservedDomid; }
 };
 
 }  // namespace xenstored

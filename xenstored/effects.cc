@@ -12,8 +12,10 @@ constexpr std::uint64_t kCopiedWithANode = 1024;
 
 }  // namespace
 
-void Daemon::carry_out_effects() {
+/// History has it as done by `author`.
+void Daemon::carry_out_effects(const journal::HistoryAuthor& author, std::string_view what) {
   store::Effects& effects = store_.effects();
+  history_.note(author, what, effects.changes);
   for (const store::Change& change : effects.changes) {
     if (!change.node) {
       journal_.erase_node(change.id);
@@ -48,7 +50,15 @@ void Daemon::fire(const store::Fired& fired) {
 
 void Daemon::queue_event(Connection& conn, const store::Watch& watch, std::string_view shown) {
   if (conn.is_closing || (!conn.caller.privileged && over_memory(conn))) return;
-  if (!conn.out.add_event(shown, watch.token)) return;
+  if (conn.is_domain && ((!conn.ring && !conn.awaits_ring) ||
+                         conn.error != rings::RingError::kNone || !reserve_for_ring(conn))) {
+    return;
+  }
+  // Those who make a guest's events pile up are held up by it; a stuck client of
+  // domain 0 holds nobody up.
+  const bool counts = cause_.conn != store::ConnId{} && !conn.caller.privileged;
+  if (!conn.out.add_event(shown, watch.token, counts ? cause_ : Cause{}, now_us_)) return;
+  if (counts) find(cause_.conn)->outstanding.hold(cause_.request);
   if (trace_.is_on()) {
     std::string payload(shown);
     payload += '\0';
@@ -57,14 +67,20 @@ void Daemon::queue_event(Connection& conn, const store::Watch& watch, std::strin
     trace_.out(conn.id, static_cast<std::uint32_t>(Op::kWatchEvent), store::kNoTx, payload);
   }
   mark_dirty(conn);
+  mark_changed(conn);
 }
 
 /// "@releaseDomain" and "@introduceDomain". Watches with a depth, and those on
-/// the domain's own name below it, are told which domain.
-void Daemon::fire_special(std::string_view name, store::Domid domid) {
+/// the domain's own name below it, are told which domain; `tells_all`: the others
+/// are told that there is one.
+void Daemon::fire_special(std::string_view name, store::Domid domid, bool tells_all) {
   const std::string own_name = std::string(name) + '/' + std::to_string(raw(domid));
   for (const store::Watch* watch : watches_.matching(name, true)) {
-    send_special(*watch, watch->depth >= 1 ? own_name : name);
+    if (watch->depth >= 1) {
+      send_special(*watch, own_name);
+    } else if (tells_all) {
+      send_special(*watch, name);
+    }
   }
   for (const store::Watch* watch : watches_.matching(own_name, true)) {
     send_special(*watch, own_name);
@@ -90,7 +106,7 @@ void Daemon::save_domain(const Domain& domain) {
                                .target = domain.target,
                                .features = domain.features,
                                .shutdown = domain.shutdown,
-                               .handle = {},
+                               .handle = domain.handle,
                                .quotas = {}};
   for (const auto& [quota, value] : domain.own_quotas) {
     record.quotas.emplace_back(quota_name(quota), value);
@@ -98,17 +114,29 @@ void Daemon::save_domain(const Domain& domain) {
   journal_.put(record);
 }
 
-void Daemon::save_connection(const Connection& conn) {
-  if (!conn.is_domain) return;
+void Daemon::save_connection(Connection& conn) {
   journal::ConnectionRecord record{.conn = conn.id,
                                    .domid = conn.caller.domid,
                                    .next_tx = conn.last_tx,
                                    .open_tx = {},
-                                   .in_off = 0,
+                                   .in_off = conn.in_off,
+                                   .partial = conn.in.substr(0, conn.partial),
                                    .out_off = 0,
-                                   .partial = {}};
+                                   .out = {},
+                                   .is_resetting = conn.is_resetting,
+                                   .error = static_cast<std::uint8_t>(conn.error)};
   for (const auto& [id, transaction] : conn.transactions) record.open_tx.push_back(id);
+  save_output(conn, record);
   journal_.put(record);
+}
+
+void Daemon::save_watch(const store::Watch& watch) {
+  journal_.put(journal::WatchRecord{.conn = watch.conn,
+                                    .seq = watch.seq,
+                                    .path = watch.path,
+                                    .token = watch.token,
+                                    .relative = watch.relative,
+                                    .depth = watch.depth});
 }
 
 void Daemon::save_special(std::string_view name) {
@@ -123,7 +151,7 @@ void Daemon::end_transactions(Connection& conn) {
 void Daemon::drop_watches(Connection& conn) {
   for (const store::Watch& watch : watches_.remove_all(conn.id)) {
     trace_.destroy("watch", watch.seq);
-    if (conn.is_domain) journal_.erase_watch(watch.conn, watch.seq);
+    if (conn.is_stored()) journal_.erase_watch(watch.conn, watch.seq);
   }
   conn.watches = 0;
   conn.watch_bytes = 0;

@@ -52,18 +52,39 @@ const Daemon::Operation* Daemon::operation(std::uint32_t type) {
   return &kTable[type];
 }
 
+/// Who a socket's client is is asked for once, and only if it changes something: most
+/// one-shot clients do not.
+const journal::HistoryAuthor& Daemon::author_of(Connection& conn) {
+  using journal::HistoryAuthor;
+  if (conn.author) return *conn.author;
+  if (conn.is_domain) {
+    conn.author = HistoryAuthor{HistoryAuthor::kDomain, conn.caller.domid, 0, 0, {}};
+  } else {
+    const Peer peer = peer_of(conn.fd.get());
+    conn.author = HistoryAuthor{HistoryAuthor::kSocket, store::kDom0,
+                                static_cast<std::uint32_t>(peer.pid), peer.uid, peer.command};
+  }
+  return *conn.author;
+}
+
 void Daemon::execute(Connection& conn, const Header& header, std::string_view payload) {
   trace_.in(conn.id, header.type, store::TxId{header.tx_id}, payload);
   reply_.clear();
   Session session{conn, header, payload, nullptr, reply_};
+  if (!conn.caller.privileged) session.cause = {conn.id, conn.outstanding.begin()};
+  cause_ = session.cause;
   if (poison_.is_poisoned(conn.caller.domid, header.type, payload)) {
     finish(session, tl::unexpected(WireError::kIo));
+    cause_ = {};
     return;
   }
   poison_.note(conn.caller.domid, header.type, payload);
   const auto answer = dispatch(session);
-  carry_out_effects();
+  if (!store_.effects().changes.empty()) {
+    carry_out_effects(author_of(conn), op_name(header.type));
+  }
   finish(session, answer);
+  cause_ = {};
   poison_.done();
 }
 
@@ -94,7 +115,8 @@ void Daemon::finish(Session& session, const Answer<void>& answer) {
     reply_ += '\0';
   }
   trace_.out(conn.id, type, store::TxId{session.header.tx_id}, reply_);
-  conn.out.add_reply(session.header, type, reply_);
+  if (session.cause.conn != store::ConnId{}) conn.outstanding.hold(session.cause.request);
+  conn.out.add_reply(session.header, type, reply_, session.cause);
   if (session.initial_event != nullptr) {
     const store::Watch& watch = *session.initial_event;
     queue_event(conn, watch, store::shown_path(watch, conn.caller.domid, watch.path));
@@ -124,8 +146,8 @@ bool Daemon::reserve(const TreeOp& op) {
            journal_.reserve(put(op.perms.size() * 3 + node->name().size() + node->value().size()));
   }
   if (node != nullptr) {
-    return journal_.reserve(
-        put(op.value.size() + node->name().size() + node->perms()->view().size() * 3));
+    const std::size_t perms = node->perms()->view().size() * 3;
+    return journal_.reserve(put(op.value.size() + node->name().size() + perms));
   }
   // Each level that may be missing is a node with inherited permissions.
   journal::Space space = put(op.value.size() + op.path.size() + 64);
@@ -199,7 +221,17 @@ void Daemon::note_refusal(const Connection& conn, Quota quota) {
 /// has asked about wait for its end.
 bool Daemon::must_wait(Connection& conn, const Header& header, std::string_view payload) {
   const auto op = static_cast<Op>(header.type);
-  if (op == Op::kTransactionStart) return !contention_.may_start(conn.id, now_us_);
+  if (op == Op::kTransactionStart) {
+    if (header.tx_id != 0) return false;  // will be refused
+    const bool may_start = contention_.may_start(conn.id, now_us_);
+    const bool is_timed = !may_start || contention_.has_turn(conn.id);
+    if (is_timed && next_expiry_us_ == 0) next_expiry_us_ = now_us_ + store::Contention::kTurnMax;
+    return !may_start;
+  }
+  // Also of one turn after another nobody has to wait for longer.
+  const bool has_waited =
+      conn.held_since_us != 0 && now_us_ >= conn.held_since_us + store::Contention::kTurnMax;
+  if (has_waited) return false;
   if (!contention_.anyone_has_turn() || contention_.has_turn(conn.id)) return false;
   if (op == Op::kTransactionEnd) {
     const auto found = conn.transactions.find(store::TxId{header.tx_id});
@@ -230,6 +262,7 @@ bool Daemon::wait_for_turn_on(Connection& conn, std::string_view path, bool is_r
   });
   if (blocking == nullptr) return false;
   contention_.wait_for(conn.id, blocking->id);
+  if (conn.held_since_us == 0) conn.held_since_us = now_us_;
   return true;
 }
 

@@ -42,6 +42,7 @@ constexpr std::array<QuotaText, 9> kHardQuotas{{
 
 constexpr std::string_view kHelp =
     "check\n"
+    "inspect [<cursor>]\n"
     "log on|off\n"
     "logfile <file>\n"
     "memreport [<file>]\n"
@@ -71,7 +72,7 @@ Answer<void> Daemon::do_control(Session& session) {
   reply_.assign("OK", 3);
   const auto count_is = [&args](std::size_t count) { return args.size() == count; };
 
-  if (command == "check" && count_is(0)) return control_check();
+  if (command == "check" && session.payload.size() == command.size() + 1) return control_check();
   if (command == "log" && count_is(1) && args[0] == "on") {
     if (!trace_.turn_on().has_value()) return invalid();
     return {};
@@ -83,6 +84,9 @@ Answer<void> Daemon::do_control(Session& session) {
   if (command == "logfile" && count_is(1)) {
     if (!trace_.open(std::string(args[0])).has_value()) return invalid();
     return {};
+  }
+  if (command == "inspect" && args.size() <= 1) {
+    return control_inspect(args.empty() ? std::string_view() : args[0]);
   }
   if (command == "memreport" && args.size() <= 1) return control_memreport(args);
   if (command == "print" && count_is(1)) {
@@ -120,7 +124,10 @@ Answer<void> Daemon::control_quota(const Args& args, bool soft) {
   }
   if (args[0] == "set") {
     if (args.size() != 3) return invalid();
-    auto quota = store::quota_of_name(soft ? "soft-" + std::string(args[1]) : std::string(args[1]));
+    std::string name(args[1]);
+    if (soft) name.insert(0, "soft-");
+    if (name == "permissions") name.insert(0, "node-");  // as 4.17 calls it
+    const auto quota = store::quota_of_name(name);
     const long value = leading_number(args[2]);
     if (!quota.has_value() || (!soft && *quota == Quota::kSoftMemory) || value < 1 ||
         value > 0x7FFFFFFF) {
@@ -137,11 +144,10 @@ Answer<void> Daemon::control_quota(const Args& args, bool soft) {
                              : find_domain(store::Domid{static_cast<std::uint16_t>(number)});
   if (domain == nullptr || !domain->is_introduced()) return tl::unexpected(WireError::kNoent);
   const Connection& conn = *find(*domain->conn);
-  reply_ =
-      fmt::format("{:<16}: {:>8}\n{:<16}: {:>8}\n{:<16}: {:>8}\n{:<16}: {:>8}\n{:<16}: {:>8}\n",
-                  "nodes", store_.usage().of(domain->domid).nodes, "watches", conn.watches,
-                  "transactions", conn.transactions.size(), "outstanding",
-                  conn.out.replies_waiting(), "memory", memory_of(conn));
+  reply_ = fmt::format(
+      "{:<16}: {:>8}\n{:<16}: {:>8}\n{:<16}: {:>8}\n{:<16}: {:>8}\n{:<16}: {:>8}\n", "nodes",
+      store_.usage().of(domain->domid).nodes, "watches", conn.watches, "transactions",
+      conn.transactions.size(), "outstanding", conn.outstanding.size(), "memory", memory_of(conn));
   reply_ += '\0';
   return {};
 }

@@ -36,7 +36,9 @@ Answer<std::uint32_t> whole_number(std::string_view text, std::uint32_t max) {
 bool Daemon::exists(Domid domid) {
   if (domid == store::kDom0) return true;
   const Domain* domain = find_domain(domid);
-  return (domain != nullptr && domain->is_introduced()) || oracle_.exists(domid);
+  if (domain != nullptr && domain->is_introduced()) return true;
+  return hypervisor_ == nullptr ? domid < store::kFirstReservedDomid
+                                : hypervisor_->domain(domid).has_value();
 }
 
 Domain* Daemon::find_domain(Domid domid) {
@@ -93,31 +95,15 @@ Answer<void> Daemon::do_introduce(Session& session) {
   if (!domid.has_value() || domid.value() == store::kDom0 || port <= 0 || port > 0xFFFFFFFFL) {
     return tl::unexpected(WireError::kInval);
   }
-  if (!exists(domid.value())) return tl::unexpected(WireError::kNoent);
-  if (!journal_.reserve(journal_.space_for_put(256) + journal_.space_for_put(64) +
-                        journal_.space_for_removals(1024))) {
+  const auto conn_space =
+      journal_.space_for_put(256) + journal_.space_for_put(64) + journal_.space_for_removals(1024);
+  if (!journal_.reserve(conn_space) || !reserve_release(domid.value())) {
     return tl::unexpected(WireError::kNospc);
   }
-  Domain& introduced = domain(domid.value());
-  introduced.gfn = static_cast<std::uint64_t>(std::max(0L, leading_number(args[1])));
-  introduced.remote_port = static_cast<std::uint32_t>(port);
-  if (introduced.is_introduced()) {
-    Connection& conn = *find(*introduced.conn);
-    end_transactions(conn);
-    drop_watches(conn);
-    conn.in.clear();
-    conn.out.clear();
-    save_connection(conn);
-  } else {
-    const store::ConnId id{++last_conn_};
-    introduced.conn = id;
-    Connection& conn = new_connection(id, domain_caller(domid.value()), true);
-    save_connection(conn);
-    fire_special(store::kIntroduceDomain, domid.value());
-  }
-  save_domain(introduced);
-  reply_.assign("OK", 3);
-  return {};
+  const auto gfn = static_cast<std::uint64_t>(std::max(0L, leading_number(args[1])));
+  const auto answer = introduce(domid.value(), gfn, static_cast<std::uint32_t>(port));
+  if (answer.has_value()) reply_.assign("OK", 3);
+  return answer;
 }
 
 /// Who a domain's connection acts as follows from options and table.
@@ -125,7 +111,8 @@ store::Caller Daemon::domain_caller(Domid domid) {
   const Domain* known = find_domain(domid);
   return {.domid = domid,
           .target = known == nullptr ? std::nullopt : known->target,
-          .privileged = options_.priv_domid != 0 && raw(domid) == options_.priv_domid};
+          .privileged = domid == store::kDom0 ||
+                        (options_.priv_domid != 0 && raw(domid) == options_.priv_domid)};
 }
 
 void Daemon::refresh_callers() {
@@ -137,38 +124,10 @@ void Daemon::refresh_callers() {
 Answer<void> Daemon::do_release(Session& session) {
   const auto found = introduced_arg(session);
   if (!found.has_value()) return tl::unexpected(found.error());
-  const std::size_t nodes = store_.nodes_concerned_by(found.value()->domid);
-  if (!journal_.reserve(journal_.space_for_removals(nodes + 2048) + journal_.space_for_put(256),
-                        journal::Purpose::kRemoval)) {
-    return tl::unexpected(WireError::kNospc);
-  }
+  if (!reserve_release(found.value()->domid)) return tl::unexpected(WireError::kNospc);
   release(*found.value());
   reply_.assign("OK", 3);
   return {};
-}
-
-/// The domain is gone: its connection, its nodes, every mention of it.
-void Daemon::release(Domain& gone) {
-  const Domid domid = gone.domid;
-  const store::ConnId conn = *gone.conn;
-  close(*find(conn));
-  journal_.erase_connection(conn);
-  store_.domain_died(domid, options_.keep_orphans);
-  carry_out_effects();
-  for (auto& [name, perms] : specials_) {
-    const store::Perms before = perms;
-    for (store::PermEntry& entry : perms) entry.stale = entry.stale || entry.domid == domid;
-    if (perms != before) save_special(name);
-  }
-  domains_.erase(domid);
-  journal_.erase_domain(domid);
-  for (auto& [other, known] : domains_) {
-    if (known.target != domid) continue;
-    known.target.reset();
-    save_domain(known);
-  }
-  refresh_callers();
-  fire_special(store::kReleaseDomain, domid);
 }
 
 /// The domain runs again: its next shutdown is news.
@@ -199,6 +158,7 @@ Answer<void> Daemon::do_set_target(Session& session) {
   }
   if (!journal_.reserve(journal_.space_for_put(256))) return tl::unexpected(WireError::kNospc);
   found->target = target.value();
+  found_target->is_target = true;
   save_domain(*found);
   refresh_callers();
   reply_.assign("OK", 3);
@@ -318,6 +278,8 @@ void Daemon::set_global_quota(Quota quota, std::uint32_t value) {
 void Daemon::refresh_limits(Domain& changed) {
   changed.limits = limits_;
   for (const auto& [quota, value] : changed.own_quotas) changed.limits[quota] = value;
+  Connection* conn = changed.conn ? find(*changed.conn) : nullptr;
+  if (conn != nullptr && std::exchange(conn->is_stalled, false)) mark_runnable(*conn);
 }
 
 }  // namespace xenstored

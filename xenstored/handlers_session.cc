@@ -11,6 +11,19 @@ using store::Answer;
 using store::Quota;
 using store::WireError;
 using namespace std::string_view_literals;
+namespace {
+
+/// How many names two paths begin with in common; 0 if either is empty.
+std::ptrdiff_t shared_levels(std::string_view a, std::string_view b) {
+  if (a.empty() || b.empty()) return 0;
+  std::ptrdiff_t shared = 0;
+  store::PathNames in_a(a);
+  store::PathNames in_b(b);
+  while (!in_a.done() && !in_b.done() && in_a.next() == in_b.next()) ++shared;
+  return shared;
+}
+
+}  // namespace
 
 /// Path NUL token NUL [depth NUL]; bytes behind the last NUL do not count.
 Answer<void> Daemon::do_watch(Session& session) {
@@ -47,7 +60,7 @@ Answer<void> Daemon::do_watch(Session& session) {
     }
     if (over_memory(conn)) return tl::unexpected(WireError::kNospc);
   }
-  if (conn.is_domain &&
+  if (conn.is_stored() &&
       !journal_.reserve(journal_.space_for_put(watch.path.size() + watch.token.size()))) {
     return tl::unexpected(WireError::kNospc);
   }
@@ -58,14 +71,8 @@ Answer<void> Daemon::do_watch(Session& session) {
   ++last_watch_;
   ++conn.watches;
   conn.watch_bytes += sizeof kept + kept.path.size() + kept.token.size();
-  if (conn.is_domain) {
-    journal_.put(journal::WatchRecord{.conn = kept.conn,
-                                      .seq = kept.seq,
-                                      .path = kept.path,
-                                      .token = kept.token,
-                                      .relative = kept.relative,
-                                      .depth = kept.depth});
-  }
+  if (conn.is_stored()) save_watch(kept);
+  note_worth_keeping(conn);
   trace_.create("watch", kept.seq);
   session.initial_event = &kept;
   reply_.assign("OK", 3);
@@ -83,7 +90,7 @@ Answer<void> Daemon::do_unwatch(Session& session) {
   const store::Watch& watch = removed.value();
   --conn.watches;
   conn.watch_bytes -= sizeof watch + watch.path.size() + watch.token.size();
-  if (conn.is_domain) journal_.erase_watch(conn.id, watch.seq);
+  if (conn.is_stored()) journal_.erase_watch(conn.id, watch.seq);
   trace_.destroy("watch", watch.seq);
   reply_.assign("OK", 3);
   return {};
@@ -92,13 +99,17 @@ Answer<void> Daemon::do_unwatch(Session& session) {
 /// All watches and all transactions of the connection, also the one that the
 /// request runs in (XSA-484).
 Answer<void> Daemon::do_reset_watches(Session& session) {
+  if (!journal_.reserve(journal_.space_for_removals(session.conn.watches),
+                        journal::Purpose::kRemoval)) {
+    return tl::unexpected(WireError::kNospc);
+  }
   session.transaction = nullptr;
   drop_watches(session.conn);
   end_transactions(session.conn);
   wake_.clear();
   contention_.finished(session.conn.id, wake_);
   wake(wake_);
-  save_connection(session.conn);
+  mark_changed(session.conn);
   reply_.assign("OK", 3);
   return {};
 }
@@ -121,11 +132,9 @@ Answer<void> Daemon::do_transaction_start(Session& session) {
   auto& transaction =
       conn.transactions.emplace(store::TxId{conn.last_tx}, store_.begin()).first->second;
   transaction.written_before = written_bytes_;
-  save_connection(conn);
+  note_worth_keeping(conn);
+  mark_changed(conn);
   trace_.create("transaction", conn.last_tx);
-  if (contention_.has_turn(conn.id) && next_expiry_us_ == 0) {
-    next_expiry_us_ = now_us_ + store::Contention::kTurnMax;
-  }
   reply_ = std::to_string(conn.last_tx);
   reply_ += '\0';
   return {};
@@ -154,7 +163,7 @@ Answer<void> Daemon::do_transaction_end(Session& session) {
   }
   conn.transactions.erase(store::TxId{session.header.tx_id});
   session.transaction = nullptr;
-  save_connection(conn);
+  mark_changed(conn);
   trace_.destroy("transaction", session.header.tx_id);
   wake_.clear();
   contention_.finished(conn.id, wake_);
@@ -166,18 +175,26 @@ Answer<void> Daemon::do_transaction_end(Session& session) {
 /// Upper bound for all that the transaction's commit would write.
 bool Daemon::reserve(const store::Transaction& transaction) {
   journal::Space space;
+  std::string counted;  // a new node whose missing parents are counted
   transaction.each_change([&](const store::TreeOp& op) {
     if (op.kind == store::TreeOp::Kind::kRm) {
       space += journal_.space_for_put(kPayloadMax);
       space += journal_.space_for_removals(store_.subtree_nodes(op.path));
+      counted.clear();
       return;
     }
     const store::Node* node = store_.find(op.path);
     space += journal_.space_for_put(op.path.size() + op.value.size() + 3 * op.perms.size() +
                                     (node == nullptr ? 64 : node->value().size()));
-    if (node != nullptr) return;
+    if (node != nullptr) {
+      counted.clear();
+      return;
+    }
     const auto levels = std::count(op.path.begin(), op.path.end(), '/');
-    for (auto level = levels; level > 1; --level) space += journal_.space_for_put(64);
+    for (auto level = shared_levels(counted, op.path) + 1; level < levels; ++level) {
+      space += journal_.space_for_put(64);
+    }
+    counted = op.path;
   });
   return journal_.reserve(space);
 }

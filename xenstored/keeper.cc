@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "xenstored/claim.h"
+#include "xenstored/held_clients.h"
 #include "xenstored/keeper_log.h"
 #include "xenstored/sd_notify.h"
 #include "xenstored/unique_fd.h"
@@ -69,7 +70,8 @@ class ServerProgram {
     char cwd[PATH_MAX];
     if (::getcwd(cwd, sizeof(cwd)) == nullptr) cwd[0] = '\0';
     kept_ = "--kept=" + std::to_string(fds.listen_fd) + "," + std::to_string(fds.ready_fd) + "," +
-            std::to_string(fds.lock_fd) + "," + cwd;
+            std::to_string(fds.lock_fd) + "," + std::to_string(fds.channel_fd) + "," +
+            std::to_string(fds.table_fd) + "," + cwd;
     argv_.push_back(argv[0]);
     argv_.push_back(kept_.data());
     argv_.insert(argv_.end(), argv + 1, argv + argc);
@@ -81,7 +83,7 @@ class ServerProgram {
 
     ::posix_spawn_file_actions_init(&actions_);
     // Onto itself: takes close-on-exec off in the child only.
-    for (const int fd : {fds.listen_fd, fds.ready_fd, fds.lock_fd}) {
+    for (const int fd : {fds.listen_fd, fds.ready_fd, fds.lock_fd, fds.channel_fd, fds.table_fd}) {
       ::posix_spawn_file_actions_adddup2(&actions_, fd, fd);
     }
     set_attributes();
@@ -130,16 +132,17 @@ class ServerProgram {
   posix_spawnattr_t attributes_;
 };
 
-/// The loop. It sleeps in poll on two descriptors: signals, and the pipe in which
-/// a server says that it serves.
+/// The loop. It sleeps in poll on three descriptors: signals, the pipe in which a
+/// server says that it serves, and the channel in which it hands over clients.
 class Keeper {
  public:
   Keeper(const Options& options, const ServerProgram& program, int signal_fd, int ready_fd,
-         StartReport& report)
+         ClientHolder& clients, StartReport& report)
       : options_(options),
         program_(program),
         signal_fd_(signal_fd),
         ready_fd_(ready_fd),
+        clients_(clients),
         report_(report),
         log_(options.log_to) {}
 
@@ -164,6 +167,7 @@ class Keeper {
   const ServerProgram& program_;
   const int signal_fd_;
   const int ready_fd_;
+  ClientHolder& clients_;
   StartReport& report_;
   KeeperLog log_;
 
@@ -182,6 +186,7 @@ int Keeper::run() {
     wait();
     // First: a byte in the pipe is from the server that may have died since.
     take_ready();
+    clients_.listen();
     take_signals();
     if (const auto exit_code = reap()) return *exit_code;
     if (is_stopping_) {
@@ -194,12 +199,13 @@ int Keeper::run() {
 }
 
 void Keeper::wait() {
-  pollfd fds[] = {{signal_fd_, POLLIN, 0}, {ready_fd_, POLLIN, 0}};
+  pollfd fds[] = {
+      {signal_fd_, POLLIN, 0}, {ready_fd_, POLLIN, 0}, {clients_.channel_fd(), POLLIN, 0}};
   int timeout = -1;
   if (server_ < 0 || is_stopping_) {
     timeout = static_cast<int>(std::clamp(due_ms_ - now_ms(), 0L, kStopMs));
   }
-  ::poll(fds, 2, timeout);
+  ::poll(fds, 3, timeout);
 }
 
 void Keeper::take_ready() {
@@ -262,7 +268,9 @@ std::optional<int> Keeper::reap() {
 }
 
 std::optional<int> Keeper::judge_death(int status) {
-  if (WIFEXITED(status) && WEXITSTATUS(status) == kExitRefused) return kExitRefused;
+  // Where one has served before, guests wait, and what it refuses can be put right.
+  const bool is_refused = WIFEXITED(status) && WEXITSTATUS(status) == kExitRefused;
+  if (is_refused && !was_ever_ready_) return kExitRefused;
   if (!is_ready_) ++failures_;
   if (!was_ever_ready_ && failures_ >= kFirstStartTries) return kExitFailed;
   due_ms_ = 0;
@@ -274,6 +282,7 @@ std::optional<int> Keeper::judge_death(int status) {
 }
 
 void Keeper::start_server() {
+  clients_.listen();  // what the dead one had still to say
   is_ready_ = false;
   server_ = program_.start();
   if (server_ < 0) {
@@ -327,12 +336,18 @@ int keep(const Options& options, int argc, char* argv[], StartReport& report) {
   }
   const UniqueFd ready_in(pipe_ends[0]);
   const UniqueFd ready_out(pipe_ends[1]);
+  auto clients = ClientHolder::make();
+  if (!clients.has_value()) {
+    std::fprintf(stderr, "xenstored: %s\n", clients.error().c_str());
+    return kExitFailed;
+  }
   const ServerProgram program(
       argc, argv,
-      {claim.value().socket.listen_fd(), ready_out.get(), claim.value().socket.lock_fd()});
+      {claim.value().socket.listen_fd(), ready_out.get(), claim.value().socket.lock_fd(),
+       clients.value().server_channel_fd(), clients.value().table_fd()});
   if (!options.foreground && ::chdir("/") != 0) return kExitFailed;
 
-  Keeper keeper(options, program, signal_fd.get(), ready_in.get(), report);
+  Keeper keeper(options, program, signal_fd.get(), ready_in.get(), clients.value(), report);
   const int exit_code = keeper.run();
   if (keeper.was_ever_ready()) ::unlink(options.server_pid_file().c_str());
   claim.value().give_up();

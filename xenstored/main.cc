@@ -5,10 +5,11 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "rings/xen_presence.h"
+#include "rings/xen_hypervisor.h"
 #include "xenstored/claim.h"
 #include "xenstored/keeper.h"
 #include "xenstored/log.h"
@@ -27,15 +28,17 @@ int refuse(const std::string& reason) {
   return kExitRefused;
 }
 
+using HypervisorPtr = std::unique_ptr<rings::Hypervisor>;
+
 /// Without -D the daemon serves the domains of a Xen; better not to start than to
-/// leave them waiting.
-int refuse_domains() {
-  std::string reasons;
-  for (const std::string& missing : rings::missing_for_rings()) reasons += "\n  " + missing;
-  if (!reasons.empty()) {
-    return refuse("there is no Xen to serve (-D serves the socket alone):" + reasons);
-  }
-  return refuse("this version does not serve domains' rings yet; -D serves the socket alone");
+/// leave them waiting. With -D: null.
+store::Result<HypervisorPtr, std::string> open_hypervisor(const Options& options) {
+  if (options.no_domain_init) return nullptr;
+  auto opened = rings::XenHypervisor::open();
+  if (opened.has_value()) return std::move(opened.value());
+  std::string reasons = "there is no Xen to serve (-D serves the socket alone):";
+  for (const std::string& missing : opened.error()) reasons += "\n  " + missing;
+  return tl::unexpected(std::move(reasons));
 }
 
 void note_server_pid(const Options& options) {
@@ -48,12 +51,12 @@ void note_server_pid(const Options& options) {
 /// first answer at 10^5 nodes comes after 30 ms instead of 46 (xs-load --scenario
 /// restart); malloc reads this only at a program's start. What the operator set
 /// stays.
-void ask_for_large_pages() {
-  ::setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1:glibc.malloc.top_pad=16777216", 0);
-}
+void ask_for_large_pages() { ::setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1", 0); }
 
 /// One process that owns its socket itself.
 int serve_alone(const Options& options) {
+  const auto hypervisor = open_hypervisor(options);
+  if (!hypervisor.has_value()) return refuse(hypervisor.error());
   auto claim = xenstored::Claim::take(options);
   if (!claim.has_value()) return refuse(claim.error());
   const auto on_ready = [&options] {
@@ -65,7 +68,8 @@ int serve_alone(const Options& options) {
     }
     xenstored::sd_notify("READY=1");
   };
-  const int exit_code = xenstored::run_server(options, {claim->socket.listen_fd(), on_ready});
+  const int exit_code = xenstored::run_server(
+      options, {claim->socket.listen_fd(), on_ready, hypervisor.value().get()});
   xenstored::sd_notify("STOPPING=1");
   if (exit_code == 0) ::unlink(options.server_pid_file().c_str());
   claim->give_up();
@@ -78,6 +82,14 @@ int serve_kept(const Options& options) {
   for (const int fd : {inherited.listen_fd, inherited.ready_fd, inherited.lock_fd}) {
     if (::fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) return refuse("--kept is for the keeper's use only");
   }
+  auto clients = xenstored::HeldClients::open(inherited.channel_fd, inherited.table_fd);
+  if (!clients.has_value()) return refuse(clients.error());
+  const auto hypervisor = open_hypervisor(options);
+  if (!hypervisor.has_value()) {
+    // It was there when the keeper started: to be tried again, guests wait.
+    xenstored::log::error(hypervisor.error());
+    return xenstored::kExitFailed;
+  }
   const auto on_ready = [&options, &inherited] {
     note_server_pid(options);
     xenstored::log::ready();
@@ -85,7 +97,8 @@ int serve_kept(const Options& options) {
     xenstored::sd_notify(("READY=1\nMAINPID=" + std::to_string(::getppid())).c_str());
     xenstored::tell_keeper_ready(inherited);
   };
-  return xenstored::run_server(options, {inherited.listen_fd, on_ready});
+  return xenstored::run_server(options, {inherited.listen_fd, on_ready, hypervisor.value().get(),
+                                         options.close_clients ? nullptr : &clients.value()});
 }
 
 }  // namespace
@@ -98,10 +111,12 @@ int main(int argc, char* argv[]) {
     std::fputs(xenstored::usage().c_str(), stdout);
     return 0;
   }
-  if (!options.no_domain_init) return refuse_domains();
-
   const bool has_keeper = !options.foreground || options.supervise;
   if (has_keeper && !options.inherited) {
+    // Asked here as well, so that who starts the daemon is told.
+    if (const auto there = open_hypervisor(options); !there.has_value()) {
+      return refuse(there.error());
+    }
     ask_for_large_pages();
     return xenstored::run_keeper(options, argc, argv);
   }

@@ -19,7 +19,16 @@ namespace {
 using Error = std::optional<std::string>;
 
 /// Long options without a letter.
-enum LongOnly { kArea = 1000, kSupervise, kLog, kKept };
+enum LongOnly {
+  kArea = 1000,
+  kHistory,
+  kHistoryLimit,
+  kHistoryArchive,
+  kSupervise,
+  kCloseClients,
+  kLog,
+  kKept,
+};
 
 constexpr const char* kShortOptions = "DE:e:F:HI::Km:NPp:RS:t:A:M:Q:q:T:UVW:w:";
 
@@ -48,7 +57,11 @@ const option kLongOptions[] = {
     {"watch-nb", required_argument, nullptr, 'W'},
     {"timeout", required_argument, nullptr, 'w'},
     {"area", required_argument, nullptr, kArea},
+    {"history", required_argument, nullptr, kHistory},
+    {"history-limit", required_argument, nullptr, kHistoryLimit},
+    {"history-archive", required_argument, nullptr, kHistoryArchive},
     {"supervise", no_argument, nullptr, kSupervise},
+    {"close-clients", no_argument, nullptr, kCloseClients},
     {"log", required_argument, nullptr, kLog},
     {"kept", required_argument, nullptr, kKept},
     {nullptr, 0, nullptr, 0},
@@ -79,7 +92,7 @@ struct QuotaName {
   std::uint32_t Quotas::*value;
 };
 
-constexpr QuotaName kHardQuotas[] = {
+constexpr QuotaName kHardQuotaNames[] = {
     {"nodes", &Quotas::nodes},
     {"watches", &Quotas::watches},
     {"transactions", &Quotas::transactions},
@@ -90,11 +103,11 @@ constexpr QuotaName kHardQuotas[] = {
     {"path-max", &Quotas::path_max},
     {"node-size", &Quotas::node_size},
 };
-constexpr QuotaName kSoftQuotas[] = {{"memory", &Quotas::memory_soft}};
+constexpr QuotaName kSoftQuotaNames[] = {{"memory", &Quotas::memory_soft}};
 
 template <std::size_t N>
-Error set_quota(Quotas& quotas, const QuotaName (&names)[N], std::string_view option_name,
-                std::string_view text) {
+Error set_quota_option(Quotas& quotas, const QuotaName (&names)[N], std::string_view option_name,
+                       std::string_view text) {
   const auto equals = text.find('=');
   if (equals == std::string_view::npos) {
     return std::string(option_name) + ": \"" + std::string(text) + "\" is not <what>=<number>";
@@ -124,9 +137,9 @@ struct Parsing {
   std::string start_dir;
 };
 
-/// --kept=<listen fd>,<ready fd>,<lock fd>,<directory of the first start>
+/// --kept=<listen fd>,<ready fd>,<lock fd>,<channel fd>,<table fd>,<directory of the first start>
 Error set_inherited(Parsing& parsing, std::string_view text) {
-  std::uint32_t fds[3] = {};
+  std::uint32_t fds[5] = {};
   for (std::uint32_t& fd : fds) {
     const auto comma = text.find(',');
     if (comma == std::string_view::npos || set_number(fd, "", text.substr(0, comma))) {
@@ -135,8 +148,23 @@ Error set_inherited(Parsing& parsing, std::string_view text) {
     text.remove_prefix(comma + 1);
   }
   parsing.options.inherited =
-      Inherited{static_cast<int>(fds[0]), static_cast<int>(fds[1]), static_cast<int>(fds[2])};
+      Inherited{static_cast<int>(fds[0]), static_cast<int>(fds[1]), static_cast<int>(fds[2]),
+                static_cast<int>(fds[3]), static_cast<int>(fds[4])};
   parsing.start_dir = text;
+  return std::nullopt;
+}
+
+Error set_history(Options& options, std::string_view value) {
+  if (value != "on" && value != "off") return "--history is on or off";
+  options.history_is_off = value == "off";
+  return std::nullopt;
+}
+
+Error set_history_limit(Options& options, std::string_view value) {
+  std::uint32_t megabytes = 0;
+  if (auto error = set_number(megabytes, "--history-limit", value)) return error;
+  if (megabytes == 0) return "--history-limit is at least 1; --history=off writes none";
+  options.history_limit_bytes = std::uint64_t{megabytes} << 20;
   return std::nullopt;
 }
 
@@ -156,9 +184,9 @@ Error apply_number(Options& options, int letter, std::string_view value) {
     case 'W':
       return set_number(quotas.watches, "--watch-nb", value);
     case 'Q':
-      return set_quota(quotas, kHardQuotas, "--quota", value);
+      return set_quota_option(quotas, kHardQuotaNames, "--quota", value);
     case 'q':
-      return set_quota(quotas, kSoftQuotas, "--quota-soft", value);
+      return set_quota_option(quotas, kSoftQuotaNames, "--quota-soft", value);
     case 'w':
       return set_timeout(options.watch_event_timeout_s, value);
     case 'e':
@@ -203,8 +231,18 @@ Error apply(Parsing& parsing, int letter, const char* value) {
     case kArea:
       options.area = value;
       break;
+    case kHistory:
+      return set_history(options, value);
+    case kHistoryLimit:
+      return set_history_limit(options, value);
+    case kHistoryArchive:
+      options.history_archive = value;
+      break;
     case kSupervise:
       options.supervise = true;
+      break;
+    case kCloseClients:
+      options.close_clients = true;
       break;
     case kLog:
       options.log_to = value;
@@ -242,7 +280,7 @@ void fill_in(Parsing& parsing) {
   if (options.socket_path.empty()) options.socket_path = options.run_dir + "/socket";
   if (options.log_to.empty()) options.log_to = options.foreground ? "stderr" : "syslog";
   for (std::string* path : {&options.run_dir, &options.area, &options.socket_path,
-                            &options.pid_file, &options.trace_file}) {
+                            &options.pid_file, &options.trace_file, &options.history_archive}) {
     make_absolute(*path, parsing.start_dir);
   }
   if (options.log_to != "stderr" && options.log_to != "syslog") {
@@ -278,6 +316,8 @@ server that the keeper starts again whenever it dies.
 Process
   -N, --no-fork             stay in the foreground: one process, no keeper
       --supervise           with -N: put a keeper in front of the server
+      --close-clients       when the server dies close its socket clients; else the
+                            keeper holds long-lived ones for the next server
   -F, --pid-file FILE       write the pid (the keeper's, where there is one)
   -P, --output-pid          print that pid
   -D, --no-domain-init      serve the socket only; needs no Xen
@@ -285,6 +325,9 @@ Process
 
 State
       --area DIR            where the state lives, on tmpfs (default: RUNDIR/area)
+      --history on|off      keep the tree's history in AREA/history.git (off)
+      --history-limit MIB   what it may take; the oldest goes first (64)
+      --history-archive DIR where the oldest goes, instead of nowhere
   -K, --keep-orphans        nodes of a dead domain go to dom0 instead of away
 
 Limits of an unprivileged domain

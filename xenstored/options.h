@@ -43,6 +43,9 @@ struct Inherited {
   int ready_fd;
   /// Holds the socket's lock for as long as keeper or server lives.
   int lock_fd;
+  /// Of the clients that the keeper holds (held_clients.h).
+  int channel_fd;
+  int table_fd;
 };
 
 /// Paths are absolute: relative ones are taken from the directory of the start.
@@ -50,6 +53,7 @@ struct Options {
   bool no_domain_init = false;  ///< -D: sockets only, no Xen needed
   bool foreground = false;      ///< -N
   bool supervise = false;       ///< --supervise: a keeper also with -N
+  bool close_clients = false;   ///< --close-clients: sockets end with their server
   bool print_pid = false;       ///< -P
   bool keep_orphans = false;    ///< -K
   bool verbose = false;         ///< -V; with -N the trace goes to stdout
@@ -58,8 +62,11 @@ struct Options {
   std::string pid_file;    ///< -F; empty: none
   std::string trace_file;  ///< -T; empty: none
   std::string run_dir = "/run/xenstored";
-  std::string socket_path;  ///< run_dir/socket unless XENSTORED_PATH says otherwise
-  std::string area;         ///< --area; run_dir/area by default
+  std::string socket_path;     ///< run_dir/socket unless XENSTORED_PATH says otherwise
+  std::string area;            ///< --area; run_dir/area by default
+  bool history_is_off = true;  ///< unless --history=on
+  std::uint64_t history_limit_bytes = std::uint64_t{64} << 20;  ///< --history-limit
+  std::string history_archive;  ///< --history-archive; empty: old history is dropped
   /// "stderr", "syslog" or an absolute file name; the default is filled in.
   std::string log_to;
 

@@ -85,7 +85,7 @@ struct PoisonMap {
   std::uint64_t oom_kills;  ///< when the server started
   std::uint64_t deaths;     ///< of all requests, ever
   std::uint32_t saved;      ///< how many requests were saved, ever
-  std::uint32_t unused;
+  std::atomic<std::uint32_t> other_deaths;
   Note note;
   Suspect suspects[64];
 };
@@ -94,7 +94,7 @@ static_assert(std::is_standard_layout_v<PoisonMap>);
 namespace {
 
 // What the signal handlers see.
-std::atomic<Note*> watched_note{nullptr};
+std::atomic<PoisonMap*> watched_map{nullptr};
 pid_t watched_thread = 0;
 constexpr int kFatalSignals[] = {SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE};
 constexpr std::size_t kFatalSignalCount = std::size(kFatalSignals);
@@ -102,11 +102,12 @@ struct sigaction previous_actions[kFatalSignalCount];
 alignas(16) char handler_stack[64 * 1024];  // the normal one may be what overflowed
 
 void on_fatal_signal(int signal, siginfo_t* info, void*) {
-  Note* note = watched_note.load(std::memory_order_relaxed);
-  // Another thread's death says nothing about the request.
-  if (note != nullptr && ::gettid() == watched_thread &&
-      note->state.load(std::memory_order_relaxed) == kExecuting) {
-    note->signal.store(static_cast<std::uint32_t>(signal), std::memory_order_relaxed);
+  PoisonMap* map = watched_map.load(std::memory_order_relaxed);
+  if (map != nullptr && ::gettid() != watched_thread) {
+    // That says nothing about the request.
+    map->other_deaths.fetch_add(1, std::memory_order_relaxed);
+  } else if (map != nullptr && map->note.state.load(std::memory_order_relaxed) == kExecuting) {
+    map->note.signal.store(static_cast<std::uint32_t>(signal), std::memory_order_relaxed);
   }
   // Whoever handled it before us (a sanitizer, or the default: death) goes on. A
   // fault happens again when we return; a signal that was sent must be sent again.
@@ -116,9 +117,9 @@ void on_fatal_signal(int signal, siginfo_t* info, void*) {
   if (info->si_code <= 0) ::raise(signal);
 }
 
-void install_handlers(Note& note) {
+void install_handlers(PoisonMap& map) {
   watched_thread = ::gettid();
-  watched_note.store(&note, std::memory_order_relaxed);
+  watched_map.store(&map, std::memory_order_relaxed);
   const stack_t stack{handler_stack, 0, sizeof(handler_stack)};
   ::sigaltstack(&stack, nullptr);
   struct sigaction action {};
@@ -134,7 +135,7 @@ void remove_handlers() {
   for (std::size_t i = 0; i < kFatalSignalCount; ++i) {
     ::sigaction(kFatalSignals[i], &previous_actions[i], nullptr);
   }
-  watched_note.store(nullptr, std::memory_order_relaxed);
+  watched_map.store(nullptr, std::memory_order_relaxed);
 }
 
 /// Null, with errno set, if the file cannot be had. Its space is reserved, so that
@@ -212,7 +213,7 @@ PoisonGuard::PoisonGuard(const std::string& area) : area_(area) {
   judge_previous_server();
   suspects_ = count_suspects(*map_);
   map_->oom_kills = oom_kills();
-  install_handlers(map_->note);
+  install_handlers(*map_);
 }
 
 PoisonGuard::~PoisonGuard() {
@@ -229,6 +230,12 @@ void PoisonGuard::note(store::Domid domid, std::uint32_t op, std::string_view pa
   std::memcpy(note.payload, payload.data(), payload.size());
   note.state.store(kExecuting, std::memory_order_release);
 }
+
+std::uint32_t PoisonGuard::other_deaths() const {
+  return map_->other_deaths.load(std::memory_order_relaxed);
+}
+
+void PoisonGuard::forget_other_deaths() { map_->other_deaths.store(0, std::memory_order_relaxed); }
 
 void PoisonGuard::judge_previous_server() {
   Note& note = map_->note;

@@ -9,6 +9,9 @@
 /// counts against nobody. Two deaths make a request poisoned: it is refused, and
 /// saved under `area/poisoned/` (the last 32). One that executes well is cleared.
 ///
+/// Deaths by a fault of the second thread (history) are counted apart: two in a row, and
+/// history is left out until the next start.
+///
 /// A request is the same when domain, operation and payload are the same; a
 /// domain can therefore only ever spoil its own requests. The file is not trusted:
 /// whatever does not make sense in it is dropped.
@@ -47,6 +50,11 @@ class PoisonGuard {
     if (suspects_ != 0) clear_suspect();
     note_state_->store(0, std::memory_order_relaxed);
   }
+
+  /// How often in a row the thread that does not execute requests ended the server.
+  std::uint32_t other_deaths() const;
+  /// Its work goes on, or is not tried: the count begins anew.
+  void forget_other_deaths();
 
  private:
   bool look_up(store::Domid domid, std::uint32_t op, std::string_view payload);

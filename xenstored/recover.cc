@@ -24,8 +24,10 @@ struct Records final : RecordSink {
   std::vector<journal::DomainRecord> domains;
   std::vector<journal::ConnectionRecord> connections;
   std::vector<journal::WatchRecord> watches;
+  std::vector<journal::OutputRecord> outputs;
   std::vector<journal::SpecialRecord> specials;
   std::vector<journal::SettingRecord> settings;
+  StoredHistory stored_history;
 
   Shown node(const journal::NodeRecord& record) override {
     has_nodes = true;
@@ -48,15 +50,23 @@ struct Records final : RecordSink {
     return {};
   }
   Shown output(const journal::OutputRecord& record) override {
-    return refuse("output of connection " + std::to_string(raw(record.conn)) +
-                  ", which this version does not write");
+    outputs.push_back(record);
+    return {};
   }
   Shown special(const journal::SpecialRecord& record) override {
     specials.push_back(record);
     return {};
   }
   Shown setting(const journal::SettingRecord& record) override {
-    settings.push_back(record);
+    if (record.name == History::kSettingName) {
+      stored_history.setting = record.value;
+    } else {
+      settings.push_back(record);
+    }
+    return {};
+  }
+  Shown history(const journal::HistoryRecord& record) override {
+    stored_history.add(record);
     return {};
   }
 };
@@ -107,7 +117,10 @@ Result<void, std::string> Daemon::recover() {
   specials_[std::string(store::kIntroduceDomain)] = {{store::kDom0, store::Access::kNone}};
   specials_[std::string(store::kReleaseDomain)] = {{store::kDom0, store::Access::kNone}};
   if (!records.has_nodes) {
-    make_initial_tree();
+    if (!restore_tree()) make_initial_tree();
+    begin_history(records.stored_history);
+    recover_clients(false);
+    recover_rings();
     return {};
   }
   if (!records.tree.finish(store_)) return refuse("the tree has no root");
@@ -121,15 +134,74 @@ Result<void, std::string> Daemon::recover() {
   for (const journal::SpecialRecord& special : records.specials) {
     specials_[special.name] = special.perms;
   }
-  for (const journal::ConnectionRecord& record : records.connections) recover_connection(record);
+  for (const journal::ConnectionRecord& record : records.connections) {
+    if (auto ok = recover_connection(record, records.outputs); !ok.has_value()) return ok;
+  }
   for (const journal::DomainRecord& record : records.domains) {
     if (auto ok = recover_domain(record); !ok.has_value()) return ok;
+  }
+  recover_clients(true);
+  for (const auto& [domid, known] : domains_) {
+    if (Domain* target = known.target ? find_domain(*known.target) : nullptr) {
+      target->is_target = true;
+    }
   }
   for (const journal::WatchRecord& record : records.watches) {
     if (auto ok = recover_watch(record); !ok.has_value()) return ok;
   }
   refresh_callers();
+  begin_history(records.stored_history);
+  recover_rings();
   return {};
+}
+
+void Daemon::begin_history(const StoredHistory& stored) {
+  history_.begin(stored, store_.root());
+  const int fd = history_.news_fd();
+  if (fd >= 0) add_source(fd, [this] { history_.read_news(); });
+}
+
+/// The tree that history had last, when the journal's state was lost. In the journal the
+/// root comes last: a state without one is none, whatever else of it was written.
+bool Daemon::restore_tree() {
+  constexpr std::uint64_t kNodesInACommit = 1000;
+  struct Ancestor {
+    std::string path;
+    store::NodeId id;
+  };
+  store::Loader tree;
+  std::vector<Ancestor> ancestors;
+  std::uint64_t count = 0;
+  std::string root_value;
+  store::Perms root_perms;
+  const auto add = [&](const journal::HistoryNode& node) -> Result<void, std::string> {
+    const std::string_view above = store::parent_path(node.path);
+    while (!ancestors.empty() && ancestors.back().path != above) ancestors.pop_back();
+    const store::NodeId id{++count};
+    const store::NodeId parent = ancestors.empty() ? store::kNoNode : ancestors.back().id;
+    const std::string_view name =
+        node.path == "/" ? "" : node.path.substr(node.path.rfind('/') + 1);
+    const journal::NodeRecord record{id,         parent, store::Generation{count},
+                                     node.perms, name,   node.value};
+    if (!tree.add(id, parent, record.generation, node.perms, name, node.value)) {
+      return refuse(std::string(node.path) + " has no place in the tree");
+    }
+    ancestors.push_back({std::string(node.path), id});
+    if (id == store::kRootId) {
+      root_value = node.value;
+      root_perms.assign(node.perms.begin(), node.perms.end());
+      return {};
+    }
+    journal_.put(record);
+    if (count % kNodesInACommit == 0) commit();
+    return {};
+  };
+  if (!history_.restore(add) || !tree.finish(store_)) return false;
+  journal_.put(journal::NodeRecord{store::kRootId, store::kNoNode, store_.root().generation(),
+                                   root_perms, "", root_value});
+  for (const auto& [name, perms] : specials_) save_special(name);
+  commit();
+  return true;
 }
 
 /// What C xenstored makes of nothing; the rest is the toolstack's to create.
@@ -138,17 +210,40 @@ void Daemon::make_initial_tree() {
   std::string reply;
   const store::TreeOp make{.kind = store::TreeOp::Kind::kMkdir, .path = "/tool/xenstored"};
   (void)store_.execute(make, dom0, nullptr, reply);
-  carry_out_effects();
+  carry_out_effects({}, "");
   for (const auto& [name, perms] : specials_) save_special(name);
   commit();
 }
 
-/// Transactions that were open go on answering, but cannot commit.
-void Daemon::recover_connection(const journal::ConnectionRecord& record) {
+/// Transactions that were open go on answering, but cannot commit. What was to be
+/// sent and perhaps was is put together again; the ring's page tells how much it was.
+Shown Daemon::recover_connection(const journal::ConnectionRecord& record,
+                                 const std::vector<journal::OutputRecord>& outputs) {
   last_conn_ = std::max(last_conn_, raw(record.conn));
   Connection& conn = new_connection(record.conn, domain_caller(record.domid), true);
   conn.last_tx = record.next_tx;
   for (const store::TxId tx : record.open_tx) conn.transactions.emplace(tx, store_.begin(true));
+  conn.in_off = record.in_off;
+  conn.in = record.partial;
+  conn.partial = static_cast<std::uint32_t>(record.partial.size());
+  conn.is_resetting = record.is_resetting;
+  conn.error = static_cast<rings::RingError>(record.error);
+
+  std::string stream;
+  std::uint64_t end = record.out_off;
+  auto output = std::lower_bound(
+      outputs.begin(), outputs.end(), record.conn,
+      [](const journal::OutputRecord& one, store::ConnId id) { return one.conn < id; });
+  for (; output != outputs.end() && output->conn == record.conn; ++output) {
+    stream += output->bytes;
+    conn.stored.chunks.push_back({output->seq, end, end + output->bytes.size()});
+    conn.stored.last_seq = output->seq;
+    end += output->bytes.size();
+  }
+  conn.stored.tail = end;
+  stream += record.out;
+  if (conn.out.restore(record.out_off, stream, 0, now_us_)) return {};
+  return refuse("output of connection " + std::to_string(raw(record.conn)) + " is no messages");
 }
 
 Result<void, std::string> Daemon::recover_domain(const journal::DomainRecord& record) {
@@ -165,6 +260,7 @@ Result<void, std::string> Daemon::recover_domain(const journal::DomainRecord& re
   known.target = record.target;
   known.features = record.features;
   known.shutdown = record.shutdown;
+  known.handle = record.handle;
   for (const auto& [name, value] : record.quotas) {
     const auto quota = store::quota_of_name(name);
     if (!quota.has_value()) return refuse("unknown quota " + name);
@@ -175,11 +271,16 @@ Result<void, std::string> Daemon::recover_domain(const journal::DomainRecord& re
 }
 
 Result<void, std::string> Daemon::recover_watch(const journal::WatchRecord& record) {
+  last_watch_ = std::max(last_watch_, record.seq);
+  last_conn_ = std::max(last_conn_, raw(record.conn));
   Connection* conn = find(record.conn);
+  if (conn == nullptr) {  // of a socket client that has ended
+    journal_.erase_watch(record.conn, record.seq);
+    return {};
+  }
   const auto added = watches_.add(
       {record.conn, record.seq, record.path, record.token, record.relative, record.depth});
-  if (conn == nullptr || !added.has_value()) return refuse("a watch of no connection, or doubled");
-  last_watch_ = std::max(last_watch_, record.seq);
+  if (!added.has_value()) return refuse("a doubled watch");
   ++conn->watches;
   conn->watch_bytes += sizeof(store::Watch) + record.path.size() + record.token.size();
   return {};
@@ -196,8 +297,8 @@ std::vector<std::string> Daemon::compare_with_journal() const {
   std::size_t watches = 0;
   std::size_t connections = 0;
   for (const auto& [id, conn] : conns_) {
-    if (!conn->is_domain || conn->is_closing) continue;
-    ++connections;
+    if (!conn->is_stored() || conn->is_closing) continue;
+    if (conn->is_domain) ++connections;
     watches += conn->watches;
   }
   if (records.domains.size() != domains_.size()) wrong.emplace_back("domains differ");

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "xenstored/server.h"
 
+#include <malloc.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
 #include <csignal>
+#include <filesystem>
 #include <memory>
 #include <vector>
 
@@ -24,8 +26,16 @@ void log_notes(std::vector<std::string>& notes) {
   notes.clear();
 }
 
-/// Opens the area; state that is damaged is put aside, loudly, once.
-store::Result<JournalPtr, int> open_journal(const journal::Options& options) {
+/// Lets the heap grow by whole large pages (main.cc) for the tree that is loaded
+/// next. Not before: LMDB's tables, seldom touched, would be cleared as part of it.
+void take_large_steps() {
+  constexpr int kStepBytes = 16 << 20;
+  ::mallopt(M_TOP_PAD, kStepBytes);
+}
+
+/// Opens the area; state that is damaged is put aside, loudly, once: as `damaged`.
+store::Result<JournalPtr, int> open_journal(const journal::Options& options,
+                                            std::filesystem::path& damaged) {
   std::vector<std::string> notes;
   auto opened = journal::Journal::open(options, notes);
   log_notes(notes);
@@ -33,9 +43,13 @@ store::Result<JournalPtr, int> open_journal(const journal::Options& options) {
     log::error(opened.error().message);
     const auto aside = journal::Journal::set_aside(options, notes);
     log_notes(notes);
-    if (aside.has_value()) opened = journal::Journal::open(options, notes);
+    if (aside.has_value()) {
+      damaged = aside.value();
+      opened = journal::Journal::open(options, notes);
+    }
     log_notes(notes);
   }
+  take_large_steps();
   if (opened.has_value()) return std::move(opened.value());
   log::error(opened.error().message);
   const bool may_retry = opened.error().kind == journal::OpenError::Kind::kSystem ||
@@ -76,21 +90,26 @@ void answer_signals(int fd, Trace& trace, bool& stop) {
 /// A daemon that has recovered. State that turns out not to be what was committed
 /// is put aside, loudly, and an empty one begun: once, since that cannot fail so.
 store::Result<std::unique_ptr<Daemon>, int> recovered_daemon(const Options& options,
-                                                             DomainOracle& oracle, Trace& trace,
+                                                             const ServerStart& start, Trace& trace,
                                                              JournalPtr& journal,
+                                                             std::unique_ptr<History>& history,
                                                              std::unique_ptr<PoisonGuard>& poison) {
   journal::Options area;
   area.area = options.area;
+  std::filesystem::path damaged;
   for (int attempt = 0; attempt < 2; ++attempt) {
-    auto opened = open_journal(area);
+    auto opened = open_journal(area, damaged);
     if (!opened.has_value()) return tl::unexpected(opened.error());
     journal = std::move(opened.value());
     if (!poison) poison = std::make_unique<PoisonGuard>(options.area);
-    auto daemon = std::make_unique<Daemon>(options, *journal, *poison, trace, oracle);
+    history = std::make_unique<History>(options, *journal, *poison, damaged);
+    auto daemon = std::make_unique<Daemon>(options, *journal, *history, *poison, trace,
+                                           start.hypervisor, start.clients);
     const auto recovered = daemon->recover();
     if (recovered.has_value()) return daemon;
     log::error("the state cannot be used: " + recovered.error());
     daemon.reset();
+    history.reset();
     journal.reset();
     std::vector<std::string> notes;
     const auto aside = journal::Journal::set_aside(area, notes);
@@ -99,6 +118,7 @@ store::Result<std::unique_ptr<Daemon>, int> recovered_daemon(const Options& opti
       log::error(aside.error().message);
       return tl::unexpected(kExitRefused);
     }
+    damaged = aside.value();
   }
   return tl::unexpected(kExitFailed);
 }
@@ -109,18 +129,16 @@ int run_server(const Options& options, const ServerStart& start) {
   const UniqueFd signals = signal_source();
   Trace trace;
   start_trace(options, trace);
-  AnyDomain any_domain;
   JournalPtr journal;
+  std::unique_ptr<History> history;
   std::unique_ptr<PoisonGuard> poison;
-  auto recovered = recovered_daemon(options, start.oracle != nullptr ? *start.oracle : any_domain,
-                                    trace, journal, poison);
+  auto recovered = recovered_daemon(options, start, trace, journal, history, poison);
   if (!recovered.has_value()) return recovered.error();
   const std::unique_ptr<Daemon> daemon = std::move(recovered.value());
 
   bool stop = false;
   daemon->add_source(signals.get(), [&] { answer_signals(signals.get(), trace, stop); });
   daemon->listen(start.listen_fd);
-  if (start.prepare) start.prepare(*daemon);
   start.on_ready();
   while (!stop) daemon->turn();
   daemon->flush();

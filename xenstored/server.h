@@ -4,22 +4,21 @@
 
 #include <functional>
 
-#include "xenstored/domains.h"
+#include "rings/hypervisor.h"
+#include "xenstored/held_clients.h"
 #include "xenstored/options.h"
 
 namespace xenstored {
-
-class Daemon;
 
 /// What the surroundings of a server give it.
 struct ServerStart {
   int listen_fd;
   /// Called once clients are served.
   std::function<void()> on_ready;
-  /// Called with the daemon before it serves; may add sources.
-  std::function<void(Daemon&)> prepare = nullptr;
-  /// Who knows which domains exist; null without Xen.
-  DomainOracle* oracle = nullptr;
+  /// Null: no Xen, sockets only (-D). Outlives the call.
+  rings::Hypervisor* hypervisor = nullptr;
+  /// Null: socket clients end with this process. Outlives the call.
+  HeldClients* clients = nullptr;
 };
 
 /// Recovers from the area and serves until SIGTERM or SIGINT. Returns the exit

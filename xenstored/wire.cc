@@ -2,8 +2,16 @@
 #include "xenstored/wire.h"
 
 #include <array>
+#include <cstring>
 
 namespace xenstored {
+
+bool begins_with_request(std::string_view bytes) {
+  Header header;
+  if (bytes.size() < sizeof header) return false;
+  std::memcpy(&header, bytes.data(), sizeof header);
+  return bytes.size() - sizeof header >= header.len;
+}
 
 std::string_view error_name(store::WireError error) {
   static constexpr std::array<std::string_view, 16> kNames{

@@ -59,6 +59,8 @@ inline constexpr std::size_t kFrameMax = sizeof(Header) + kPayloadMax;
 /// /local/domain/<n>/ prefix at most 2048.
 inline constexpr std::size_t kRelativePathMax = 2048;
 
+/// Whether these bytes have a whole request at their beginning.
+bool begins_with_request(std::string_view bytes);
 /// The name sent in an ERROR payload ("ENOENT"), without its NUL.
 std::string_view error_name(store::WireError error);
 /// The name a trace line shows ("READ"); "***UNKNOWN***" for no known type.

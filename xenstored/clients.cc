@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: MIT
+/// Socket clients that go on in the next process: which ones, and how they are handed
+/// over and taken up.
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "xenstored/daemon.h"
+#include "xenstored/log.h"
+
+namespace xenstored {
+namespace {
+
+/// A client with neither watch nor transaction is kept from this age on: a command
+/// that asks something has ended by then, and paid nothing.
+constexpr std::uint64_t kYoungUs = 30'000;
+constexpr std::uint64_t kYoungCheckUs = 20'000;
+/// So that many old enough at once hold nobody up.
+constexpr std::size_t kKeptATurn = 64;
+/// When the keeper does not keep up.
+constexpr std::uint64_t kTellAgainUs = 10'000;
+
+std::string folder_of(const Options& options) { return options.area + "/clients"; }
+
+KeptClient::Output output_of(const Outbox& out) {
+  return {out.first_kept(), out.end(), out.from(out.first_kept())};
+}
+
+std::uint64_t sent_of(const Outbox& out) { return out.end() - out.unsent().size(); }
+
+}  // namespace
+
+void Daemon::note_young(const Connection& conn) {
+  if (clients_ == nullptr) return;
+  young_.push_back({conn.id, now_us_});
+  if (young_check_us_ == 0) young_check_us_ = now_us_ + kYoungCheckUs;
+}
+
+/// Commands that ask more than a thing or two are toolstacks', which give up with their
+/// connection.
+void Daemon::note_request(Connection& conn) {
+  constexpr std::uint32_t kRequests = 16;
+  if (++conn.requests == kRequests) note_worth_keeping(conn);
+}
+
+/// It would miss something that the next process cannot give it.
+void Daemon::note_worth_keeping(const Connection& conn) {
+  if (clients_ != nullptr && !conn.is_stored()) worth_keeping_.push_back(conn.id);
+}
+
+void Daemon::keep_clients() {
+  if (young_check_us_ != 0 && young_check_us_ <= now_us_) {
+    young_check_us_ = 0;
+    while (!young_.empty() && young_.front().since_us + kYoungUs <= now_us_ &&
+           worth_keeping_.size() < kKeptATurn) {
+      worth_keeping_.push_back(young_.front().id);
+      young_.pop_front();
+    }
+    if (!young_.empty()) {
+      const bool is_full = worth_keeping_.size() >= kKeptATurn;
+      young_check_us_ = now_us_ + (is_full ? 1 : kYoungCheckUs);
+    }
+  }
+  for (const store::ConnId id : std::exchange(worth_keeping_, {})) {
+    Connection* conn = find(id);
+    if (conn != nullptr && !conn->is_stored() && !conn->is_closing) keep(*conn);
+  }
+  if (tell_keeper_us_ != 0 && tell_keeper_us_ <= now_us_) tell_keeper();
+}
+
+/// From the commit of this turn on. A death before it closes the client, with what it
+/// asked in this turn.
+void Daemon::keep(Connection& conn) {
+  const auto watches = watches_.of(conn.id);
+  journal::Space space;
+  for (const store::Watch* watch : watches) {
+    space += journal::Journal::space_for_put(watch->path.size() + watch->token.size());
+  }
+  if (conn.in.size() > KeptClient::kInboxBytes ||
+      conn.transactions.size() > KeptClient::kOpenTxMax || !journal_.reserve(space)) {
+    note_young(conn);
+    return;
+  }
+  auto kept = KeptClient::create(folder_of(options_), conn.id, conn.in, output_of(conn.out),
+                                 sent_of(conn.out));
+  if (!kept.has_value()) {
+    note_young(conn);
+    return;
+  }
+  const auto held = clients_->hold(conn.id, conn.fd.get());
+  if (held != HeldClients::Held::kYes) {
+    kept.value()->forget();
+    if (held == HeldClients::Held::kLater) note_young(conn);
+    return;
+  }
+  conn.kept = std::move(kept.value());
+  for (const store::Watch* watch : watches) save_watch(*watch);
+  mark_changed(conn);
+}
+
+/// The client goes on, but ends with this process.
+void Daemon::give_up_keeping(Connection& conn) {
+  for (const store::Watch* watch : watches_.of(conn.id)) {
+    journal_.erase_watch(conn.id, watch->seq);
+  }
+  let_go(conn);
+}
+
+/// The keeper forgets the client, and so do we what it would have needed.
+void Daemon::let_go(Connection& conn) {
+  conn.kept->forget();
+  conn.kept.reset();
+  clients_->let_go(conn.id);
+  tell_keeper();
+}
+
+void Daemon::tell_keeper() { tell_keeper_us_ = clients_->catch_up() ? 0 : now_us_ + kTellAgainUs; }
+
+void Daemon::save_client(Connection& conn, std::uint64_t commit) {
+  KeptClient::Turn turn{conn.last_tx, {}, conn.is_closing};
+  for (const auto& [id, transaction] : conn.transactions) turn.open_tx.push_back(id);
+  conn.kept->save(turn, output_of(conn.out), commit);
+}
+
+/// What is to be written of it has room; else it is not kept any more.
+bool Daemon::can_be_saved(Connection& conn) {
+  if (conn.transactions.size() <= KeptClient::kOpenTxMax &&
+      conn.kept->make_room(output_of(conn.out))) {
+    return true;
+  }
+  give_up_keeping(conn);
+  return false;
+}
+
+/// Takes up those that the keeper has held. Closed are those of which nothing that was
+/// committed is left: the server died in the turn that began to keep them.
+void Daemon::recover_clients(bool has_state) {
+  if (clients_ == nullptr) return;
+  const std::string folder = folder_of(options_);
+  if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) {
+    log::warn("cannot make " + folder + ": socket clients end with this process");
+  }
+  std::vector<store::ConnId> ids;
+  std::size_t closed = 0;
+  for (HeldClients::Client& held : clients_->take()) {
+    last_conn_ = std::max(last_conn_, raw(held.id));
+    if (has_state && recover_client(held)) {
+      ids.push_back(held.id);
+      continue;
+    }
+    ++closed;
+    ::shutdown(held.fd.get(), SHUT_RDWR);
+    clients_->let_go(held.id);
+  }
+  tell_keeper();
+  KeptClient::sweep(folder, ids);
+  if (!ids.empty() || closed != 0) {
+    log::info("went on with " + std::to_string(ids.size()) + " socket clients, closed " +
+              std::to_string(closed));
+  }
+}
+
+bool Daemon::recover_client(HeldClients::Client& held) {
+  auto opened = KeptClient::open(folder_of(options_), held.id, journal_.confirmed());
+  if (!opened.has_value()) return false;
+  const KeptClient::Turn turn = opened.value()->turn();
+  if (turn.is_closed) return false;
+  Outbox out;
+  std::string scratch;
+  const KeptClient::Output output = opened.value()->output(scratch);
+  const std::uint64_t sent = opened.value()->sent();
+  if (!out.restore(output.first, output.bytes, sent - output.first, now_us_)) return false;
+
+  Connection& conn = new_connection(held.id, {}, false);
+  conn.fd = std::move(held.fd);
+  conn.kept = std::move(opened.value());
+  conn.out = std::move(out);
+  conn.in = conn.kept->unexecuted();
+  conn.last_tx = turn.last_tx;
+  for (const store::TxId tx : turn.open_tx) conn.transactions.emplace(tx, store_.begin(true));
+  conn.interest = EPOLLIN;
+  poller_.add(conn.fd.get(), conn.interest, &conn);
+  mark_dirty(conn);
+  if (!conn.in.empty()) mark_runnable(conn);
+  return true;
+}
+
+}  // namespace xenstored
