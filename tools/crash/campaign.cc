@@ -12,7 +12,6 @@ namespace {
 /// How often a second kill follows, while the server is still coming back.
 constexpr std::uint64_t kSecondKillOneIn = 8;
 constexpr Microseconds kSecondKillWindow{3000};
-constexpr std::uint16_t kFirstGuest = 3000;
 
 class RandomKills {
  public:
@@ -43,11 +42,9 @@ class RandomKills {
 
 std::vector<Client> make_clients(const CampaignOptions& options) {
   std::vector<Client> clients;
-  for (unsigned i = 0; i < options.clients + options.guests; ++i) {
+  for (unsigned i = 0; i < options.clients; ++i) {
     Client client;
-    client.region = i < options.clients
-                        ? client_region(i)
-                        : guest_region(i, static_cast<std::uint16_t>(kFirstGuest + i));
+    client.region = client_region(i);
     client.traffic = std::make_unique<RandomTraffic>(client.region, options.seed);
     clients.push_back(std::move(client));
   }

@@ -13,12 +13,10 @@
 #include "tools/crash/client_model.h"
 #include "tools/crash/layout.h"
 #include "tools/crash/shared.h"
+#include "tools/crash/verdict.h"
 #include "tools/crash/walk.h"
 
 namespace crash {
-
-/// What is wrong, for a person; nothing when all is well.
-using Verdict = std::optional<std::string>;
 
 class Checker {
  public:

@@ -8,44 +8,6 @@ namespace crash {
 namespace {
 
 constexpr std::size_t kNotes = 40;
-/// How many a domain may have open (quota "transactions": more than 10 is too many).
-constexpr std::size_t kGuestTransactions = 11;
-const std::string kOk("OK\0", 3);
-
-Answer answer_of(const Frame& frame) {
-  const std::string error = error_of(frame);
-  return error.empty() ? Answer{"", frame.payload} : Answer{error, ""};
-}
-
-std::string show(const Answer& answer) {
-  return answer.error.empty() ? "\"" + printable(answer.payload) + "\"" : answer.error;
-}
-
-std::string terminated(const std::vector<std::string>& words) {
-  std::string out;
-  for (const std::string& word : words) out += word + '\0';
-  return out;
-}
-
-bool is_commit(const Request& request) {
-  return request.op == Op::kTransactionEnd && request.payload.starts_with('T');
-}
-
-bool has_path(Op op) {
-  switch (op) {
-    case Op::kDirectory:
-    case Op::kRead:
-    case Op::kGetPerms:
-    case Op::kWrite:
-    case Op::kMkdir:
-    case Op::kRm:
-    case Op::kSetPerms:
-      return true;
-    default:
-      return false;
-  }
-}
-
 std::optional<unsigned> number_of(std::string_view text) {
   unsigned number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
@@ -106,15 +68,8 @@ std::optional<std::string> ClientModel::reply(const Pending& pending, const Fram
     return {};
   }
   if (request.op == Op::kTransactionStart) return start_reply(pending, frame);
-  if (is_doomed(request)) return doomed_reply(pending, frame);
   if (request.op == Op::kTransactionEnd) return end_reply(pending, frame, now);
   if (request.op == Op::kWatch || request.op == Op::kUnwatch) return watch_reply(pending, frame);
-  if (request.op == Op::kResetWatches) {
-    watches_.clear();
-    state_.open.clear();
-    maybe_open_ = 0;
-    return {};
-  }
   if (has_path(request.op) && is_shared(path_of(request))) return shared_reply(pending, frame, now);
 
   const Answer expected = perform(state_, request);
@@ -126,14 +81,11 @@ std::optional<std::string> ClientModel::reply(const Pending& pending, const Fram
 }
 
 std::optional<std::string> ClientModel::start_reply(const Pending& pending, const Frame& frame) {
-  if (error_of(frame) == "ENOSPC" && region_.guest &&
-      state_.open.size() + maybe_open_ >= kGuestTransactions)
-    return {};
   const auto words = split(frame.payload);
   const std::optional<unsigned> id = words.empty() ? std::nullopt : number_of(words.front());
   if (frame.type == Op::kError || !id || *id == 0) return "no transaction id: " + text(frame);
   if (!used_ids_.insert(*id).second) return "transaction id " + words.front() + " was given twice";
-  state_.open[*id] = {state_.tree, pending.sent, pending.index, {}, {}, {}, false};
+  state_.open[*id] = {state_.tree, pending.sent, pending.index, {}, {}, {}};
   return {};
 }
 
@@ -145,8 +97,8 @@ std::optional<std::string> ClientModel::end_reply(const Pending& pending, const 
   if (!is_commit(pending.request)) {
     ++statistics_.aborted;
     finish(state_, tx, false);
-    return answer == Answer{"", kOk} ? std::nullopt
-                                     : std::optional("an abort answered " + show(answer));
+    return answer == ok_answer() ? std::nullopt
+                                 : std::optional("an abort answered " + show(answer));
   }
   const RequestId id{region_.client, pending.index};
   if (answer.error == "EAGAIN") {
@@ -156,7 +108,7 @@ std::optional<std::string> ClientModel::end_reply(const Pending& pending, const 
     if (told_commit_ == pending.index) return "EAGAIN, but a watch event told of the commit";
     return {};
   }
-  if (!(answer == Answer{"", kOk})) return "answered " + show(answer);
+  if (!(answer == ok_answer())) return "answered " + show(answer);
   if (conflicts(state_, tx)) return "committed, although an answer given inside has changed since";
   ++statistics_.committed;
   ++statistics_.acknowledged;
@@ -172,7 +124,7 @@ std::optional<std::string> ClientModel::shared_reply(const Pending& pending, con
   const RequestId id{region_.client, pending.index};
   if (frame.type == Op::kError) return "answered " + text(frame);
   if (request.op == Op::kWrite) {
-    if (frame.payload != kOk) return "answered " + text(frame);
+    if (frame.payload != ok_answer().payload) return "answered " + text(frame);
     if (request.tx == 0) {
       ++statistics_.acknowledged;
       shared_.acknowledged(id, now);
@@ -198,42 +150,19 @@ std::optional<std::string> ClientModel::shared_reply(const Pending& pending, con
   return shared_.read(path, frame.payload, {region_.client, open.index}, open.sent, now);
 }
 
-// A transaction that was open when the server was killed: it must look alive
-// until it is ended, but can never commit.
-std::optional<std::string> ClientModel::doomed_reply(const Pending& pending, const Frame& frame) {
-  const Request& request = pending.request;
-  const Answer answer = answer_of(frame);
-  if (request.op == Op::kTransactionEnd) {
-    ++statistics_.doomed;
-    state_.open.erase(request.tx);
-    const Answer expected = is_commit(request) ? Answer{"EAGAIN", ""} : Answer{"", kOk};
-    if (answer == expected) return {};
-    return "END after a kill answered " + show(answer) + ", expected " + show(expected);
-  }
-  const bool must_succeed = request.op == Op::kWrite || path_of(request) == region_.root;
-  if (must_succeed && !answer.error.empty())
-    return "inside a transaction that a kill has doomed: " + answer.error;
-  return {};
-}
-
 std::optional<std::string> ClientModel::watch_reply(const Pending& pending, const Frame& frame) {
   const auto words = split(pending.request.payload);
   const Watch watch{words.at(0), words.at(1)};
   const Answer answer = answer_of(frame);
-  const auto known = watches_.find(watch);
-  const bool may_be_there = known != watches_.end();
-  const bool may_be_missing = !may_be_there || !known->second;
+  const bool is_there = watches_.contains(watch);
   if (pending.request.op == Op::kUnwatch) {
-    if (may_be_there) watches_.erase(known);
-    const bool right =
-        (answer == Answer{"", kOk} && may_be_there) || (answer.error == "ENOENT" && may_be_missing);
+    watches_.erase(watch);
+    const bool right = is_there ? answer == ok_answer() : answer.error == "ENOENT";
     return right ? std::nullopt : std::optional("UNWATCH answered " + show(answer));
   }
-  const bool is_new = answer == Answer{"", kOk} && may_be_missing;
-  if (!is_new && !(answer.error == "EEXIST" && may_be_there))
-    return "WATCH answered " + show(answer);
-  watches_[watch] = true;
-  if (is_new) initial_events_.push_back(watch);
+  const bool right = is_there ? answer.error == "EEXIST" : answer == ok_answer();
+  if (!right) return "WATCH answered " + show(answer);
+  if (watches_.insert(watch).second) initial_events_.push_back(watch);
   return {};
 }
 
@@ -254,11 +183,9 @@ std::optional<std::string> ClientModel::event(const Frame& frame) {
     return {};
   }
   const bool is_watched = std::any_of(watches_.begin(), watches_.end(), [&](const auto& entry) {
-    return entry.first.second == words[1] && is_within(path, entry.first.first);
+    return entry.second == words[1] && is_within(path, entry.first);
   });
   if (!is_watched) return "an event for no watch: " + text(frame);
-  // A guest's events outlive the connection that its request came by.
-  if (region_.guest) return {};
 
   if (pending_.empty()) return "an event without a request: " + text(frame);
   const Pending& cause = pending_.front();
@@ -281,19 +208,14 @@ std::optional<std::string> ClientModel::event(const Frame& frame) {
 std::optional<std::string> ClientModel::missing_event(const Pending& pending) const {
   if (!pending.was_alone || pending.request.op != Op::kWrite || pending.request.tx != 0) return {};
   const std::string path = path_of(pending.request);
-  for (const auto& [watch, is_certain] : watches_) {
-    if (!is_certain || !is_within(path, watch.first)) continue;
+  for (const Watch& watch : watches_) {
+    if (!is_within(path, watch.first)) continue;
     const Watch expected{path, watch.second};
     if (std::find(events_since_sent_.begin(), events_since_sent_.end(), expected) ==
         events_since_sent_.end())
       return "no event for the watch on " + watch.first + " with token " + watch.second;
   }
   return {};
-}
-
-bool ClientModel::is_doomed(const Request& request) const {
-  const auto open = state_.open.find(request.tx);
-  return open != state_.open.end() && open->second.is_doomed;
 }
 
 Answer ClientModel::perform(State& state, const Request& request) const {
@@ -308,36 +230,7 @@ Answer ClientModel::perform(State& state, const Request& request) const {
 }
 
 Answer ClientModel::perform_in(Tree& tree, const Request& request) const {
-  const std::string path = path_of(request);
-  const auto node = tree.find(path);
-  const bool exists = node != tree.end();
-  const std::string creator = region_.guest ? std::to_string(*region_.guest) : "";
-  switch (request.op) {
-    case Op::kWrite:
-      make_node(tree, path, creator);
-      tree.at(path).value = value_of(request);
-      return {"", kOk};
-    case Op::kMkdir:
-      make_node(tree, path, creator);
-      return {"", kOk};
-    case Op::kRm:
-      if (!exists && !tree.contains(parent_of(path))) return {"ENOENT", ""};
-      remove_node(tree, path);
-      return {"", kOk};
-    case Op::kSetPerms: {
-      auto perms = split(request.payload);
-      perms.erase(perms.begin());
-      if (!exists) return {"ENOENT", ""};
-      node->second.perms = perms;
-      return {"", kOk};
-    }
-    default:
-      break;
-  }
-  if (!exists) return {"ENOENT", ""};
-  if (request.op == Op::kRead) return {"", node->second.value};
-  if (request.op == Op::kGetPerms) return {"", terminated(node->second.perms)};
-  return {"", terminated(node->second.children)};
+  return perform_on(tree, request, "");
 }
 
 Answer ClientModel::perform_domain(State& state, const Request& request) const {
@@ -350,7 +243,7 @@ Answer ClientModel::perform_domain(State& state, const Request& request) const {
     if (state.domains.erase(domid) == 0) return {"ENOENT", ""};
     remove_owned(state.tree, domid);
   }
-  return {"", kOk};
+  return ok_answer();
 }
 
 bool ClientModel::conflicts(const State& state, std::uint32_t tx) const {
@@ -392,7 +285,6 @@ void ClientModel::explore(const std::function<void(const Candidate&)>& visit) co
     const std::size_t count = front.size();
     for (std::size_t i = 0; i < count; ++i) {
       front[i].length = pending.index + 1;
-      if (is_doomed(request)) continue;
       if (request.op == Op::kTransactionEnd) {
         const bool may_commit = is_commit(request) && front[i].state.open.contains(request.tx) &&
                                 !conflicts(front[i].state, request.tx);
@@ -483,27 +375,9 @@ void ClientModel::adopt(const std::vector<Candidate>& matching) {
   initial_events_.clear();
   events_since_sent_.clear();
   told_commit_.reset();
-  if (!region_.guest) {
-    state_.open.clear();
-    watches_.clear();
-    used_ids_.clear();
-  }
-  for (const Pending& pending : pending_) {
-    const Request& request = pending.request;
-    if (request.op == Op::kTransactionStart) ++maybe_open_;
-    if (request.op == Op::kTransactionEnd)
-      maybe_open_ += static_cast<unsigned>(state_.open.erase(request.tx));
-    if (request.op == Op::kResetWatches) {
-      maybe_open_ += static_cast<unsigned>(state_.open.size());
-      state_.open.clear();
-      for (auto& [watch, is_certain] : watches_) is_certain = false;
-    }
-    if (region_.guest && (request.op == Op::kWatch || request.op == Op::kUnwatch)) {
-      const auto words = split(request.payload);
-      watches_[{words.at(0), words.at(1)}] = false;
-    }
-  }
-  for (auto& [tx, open] : state_.open) open.is_doomed = true;
+  state_.open.clear();
+  watches_.clear();
+  used_ids_.clear();
   pending_.clear();
 }
 

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "tools/crash/layout.h"
+#include "tools/crash/perform.h"
 #include "tools/crash/protocol.h"
 #include "tools/crash/shared.h"
 #include "tools/crash/tree.h"
@@ -31,15 +32,7 @@ struct Statistics {
   std::uint64_t conflicts = 0;     ///< ... with EAGAIN
   std::uint64_t aborted = 0;       ///< ... by the client
   std::uint64_t events = 0;        ///< watch events
-  std::uint64_t doomed = 0;        ///< guests' transactions ended after a kill
   std::uint64_t poisoned = 0;      ///< requests answered EIO
-};
-
-/// What a request answers: an error's name or a payload.
-struct Answer {
-  std::string error;
-  std::string payload;
-  friend bool operator==(const Answer&, const Answer&) = default;
 };
 
 struct OpenTransaction {
@@ -50,7 +43,6 @@ struct OpenTransaction {
   std::vector<std::pair<Request, Answer>> loose_reads;
   std::map<std::string, std::string> shared_writes;
   std::map<std::string, std::string> group_values;
-  bool is_doomed = false;  ///< a guest's, open when the server was killed
 };
 
 struct State {
@@ -113,7 +105,6 @@ class ClientModel {
   std::optional<std::string> start_reply(const Pending& pending, const Frame& frame);
   std::optional<std::string> end_reply(const Pending& pending, const Frame& frame, Moment now);
   std::optional<std::string> shared_reply(const Pending& pending, const Frame& frame, Moment now);
-  std::optional<std::string> doomed_reply(const Pending& pending, const Frame& frame);
   std::optional<std::string> watch_reply(const Pending& pending, const Frame& frame);
   std::optional<std::string> missing_event(const Pending& pending) const;
 
@@ -125,7 +116,6 @@ class ClientModel {
   void explore(const std::function<void(const Candidate&)>& visit) const;
   void count_unanswered(const std::vector<Candidate>& matching);
   void note(std::string line);
-  bool is_doomed(const Request& request) const;
 
   Region region_;
   Shared& shared_;
@@ -137,10 +127,8 @@ class ClientModel {
   std::set<std::uint32_t> used_ids_;  ///< transaction ids given to this connection
   /// Values that open transactions will write to registers, as sent.
   std::map<std::uint32_t, std::vector<std::pair<std::string, std::string>>> unsent_shared_;
-  /// Transactions that may be open without the client knowing (guests only).
-  unsigned maybe_open_ = 0;
 
-  std::map<Watch, bool> watches_;  ///< false: registered or not, a cut came between
+  std::set<Watch> watches_;
   std::vector<Watch> initial_events_;
   std::vector<Watch> events_since_sent_;
   /// A watch event told that the requests before this one were executed.

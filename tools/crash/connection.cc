@@ -33,8 +33,7 @@ void Connection::close() {
   fd_ = -1;
 }
 
-std::optional<Connection> Connection::open(const std::string& path,
-                                           std::optional<std::uint16_t> guest) {
+std::optional<Connection> Connection::open(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof(address.sun_path)) {
@@ -50,7 +49,6 @@ std::optional<Connection> Connection::open(const std::string& path,
   if (::connect(connection.fd_, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0)
     return {};
   if (::fcntl(connection.fd_, F_SETFL, O_NONBLOCK) != 0) return {};
-  if (guest) connection.out_.append(reinterpret_cast<const char*>(&*guest), sizeof(*guest));
   return connection;
 }
 
@@ -65,19 +63,25 @@ std::uint32_t Connection::queue(const Request& request) {
 
 void Connection::flush() {
   while (wants_to_send()) {
-    const ssize_t count =
-        ::send(fd_, out_.data() + sent_, out_.size() - sent_, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (count < 0) return;
-    sent_ += static_cast<std::size_t>(count);
+    const std::size_t count = send(std::string_view(out_).substr(sent_));
+    if (count == 0) return;
+    sent_ += count;
   }
 }
 
-bool Connection::receive() {
+std::size_t Connection::send(std::string_view bytes) {
+  const ssize_t count = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  return count < 0 ? 0 : static_cast<std::size_t>(count);
+}
+
+bool Connection::receive() { return receive(in_); }
+
+bool Connection::receive(std::string& out) {
   std::array<char, 65536> buffer;
   while (true) {
     const ssize_t count = ::recv(fd_, buffer.data(), buffer.size(), MSG_DONTWAIT);
     if (count > 0) {
-      in_.append(buffer.data(), static_cast<std::size_t>(count));
+      out.append(buffer.data(), static_cast<std::size_t>(count));
       continue;
     }
     if (count < 0 && (errno == EAGAIN || errno == EINTR)) return true;

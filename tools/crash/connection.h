@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "tools/crash/protocol.h"
 
@@ -20,11 +21,8 @@ class Connection {
   Connection& operator=(const Connection&) = delete;
   ~Connection();
 
-  /// Connects to the socket at `path`; with `guest`, says that domain's number
-  /// first (the guests' socket of xenstored-with-guests). Empty when nobody
-  /// listens there (errno tells).
-  static std::optional<Connection> open(const std::string& path,
-                                        std::optional<std::uint16_t> guest = {});
+  /// Connects to the socket at `path`. Empty when nobody listens there (errno tells).
+  static std::optional<Connection> open(const std::string& path);
 
   int fd() const { return fd_; }
   bool is_open() const { return fd_ >= 0; }
@@ -41,6 +39,11 @@ class Connection {
   /// Reads what is there. False at the end of the stream: every byte that the
   /// server sent has been read then.
   bool receive();
+
+  /// The bare stream, for whoever tells frames apart himself. Gives how much was sent.
+  std::size_t send(std::string_view bytes);
+  /// As receive(), appending to `out`.
+  bool receive(std::string& out);
 
   /// The next complete frame, in order.
   std::optional<Frame> next();

@@ -1,17 +1,9 @@
 // SPDX-License-Identifier: MIT
 // One scripted run a kill: the counting library ends the server before or after
 // its n-th effect, for each n; and once more while it recovers from that.
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
-#include <algorithm>
-#include <array>
-#include <cstdio>
 #include <filesystem>
 
-#include "tools/crash/campaign.h"
-#include "tools/crash/effects_control.h"
+#include "tools/crash/each_effect.h"
 #include "tools/crash/session.h"
 
 namespace crash {
@@ -96,70 +88,27 @@ std::vector<Client> scripted_clients() {
   return clients;
 }
 
-/// The mapped file that tells the library what to do.
-class Effects {
- public:
-  explicit Effects(std::string path) : path_(std::move(path)) {
-    const int fd = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0 || ::ftruncate(fd, sizeof(EffectsControl)) != 0) return;
-    void* const mapped =
-        ::mmap(nullptr, sizeof(EffectsControl), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (mapped != MAP_FAILED) control_ = static_cast<EffectsControl*>(mapped);
-    ::close(fd);
-  }
-  Effects(const Effects&) = delete;
-  Effects& operator=(const Effects&) = delete;
-  ~Effects() {
-    if (control_ != nullptr) ::munmap(control_, sizeof(EffectsControl));
-  }
-
-  bool is_open() const { return control_ != nullptr; }
-  void disarm() { control_->is_armed = 0; }
-  void arm(std::uint64_t kill_at, bool before) {
-    control_->count = 0;
-    control_->kill_at = kill_at;
-    control_->before = before ? 1 : 0;
-    control_->is_armed = 1;
-  }
-  std::uint64_t count() const { return control_->count; }
-  std::string last() const { return control_->last; }
-  std::vector<std::string> environment(const std::string& library) const {
-    return {"LD_PRELOAD=" + library, std::string(kEffectsVariable) + "=" + path_};
-  }
-
- private:
-  std::string path_;
-  EffectsControl* control_ = nullptr;
-};
-
 /// One life of a server on a fresh directory, and what follows.
-class EffectRun {
+class Life {
  public:
-  EffectRun(const CampaignOptions& options, Effects& effects, Result& total)
+  Life(const CampaignOptions& options, Effects& effects, Result& total)
       : options_(options),
         effects_(effects),
         total_(total),
         clients_(scripted_clients()),
         checker_({clients_[0].region, clients_[1].region, clients_[2].region}) {}
 
-  /// Runs the script with the server killed at effect `n` (0: not at all, and
-  /// afterwards by us), then at effect `m` of its recovery (0: not), and checks.
-  /// Returns how many effects were counted until the first kill.
-  store::Result<std::uint64_t, std::string> run(std::uint64_t n, bool before, std::uint64_t m) {
-    const Status done = run_all(n, before, m);
+  /// Ends the server there (or, where it does not get so far, after the script), and
+  /// checks.
+  store::Result<Counted, std::string> run(const KillAt& at) {
+    const Status done = run_all(at);
     add(checker_.statistics());
     if (done.has_value()) return counted_;
-    return tl::unexpected(std::string("killed ") + (before ? "before" : "after") + " effect " +
-                          std::to_string(n) + (n == 0 ? "" : " (" + name_ + ")") +
-                          (m == 0 ? "" : ", then at effect " + std::to_string(m) + " of recovery") +
-                          ": " + done.error());
+    return tl::unexpected(at.described(name_) + ": " + done.error());
   }
 
-  /// Effects of the recovery, when `m` was larger than all of them.
-  std::uint64_t recovery_effects() const { return recovery_effects_; }
-
  private:
-  Status run_all(std::uint64_t n, bool before, std::uint64_t m) {
+  Status run_all(const KillAt& at) {
     Server server(fresh_directory());
     const std::vector<std::string> environment = effects_.environment(options_.counting_library);
     effects_.disarm();
@@ -172,10 +121,10 @@ class EffectRun {
     connection.value().close();
     if (Status found = server.find_server(); !found.has_value()) return found;
 
-    effects_.arm(n, before);
+    effects_.arm(at.effect, at.before);
     if (Status told = talk(server, walked.value().tree); !told.has_value()) return told;
-    if (m != 0) {
-      if (Status hurt = interrupt_recovery(server, m); !hurt.has_value()) return hurt;
+    if (at.recovery != 0) {
+      if (Status hurt = interrupt_recovery(server, at.recovery); !hurt.has_value()) return hurt;
     }
     return look(server);
   }
@@ -194,7 +143,7 @@ class EffectRun {
     Round round;
     if (connect(clients_, server, found).has_value())
       round = run_clients(clients_, checker_, server);
-    counted_ = effects_.count();
+    counted_.effects = effects_.count();
     name_ = effects_.last();
     effects_.disarm();
     if (round.outcome == Outcome::kWrong) return failure(round.wrong);
@@ -216,7 +165,7 @@ class EffectRun {
       return started;
     if (Status found = server.find_server(); !found.has_value()) return found;
     const auto connection = server.wait_served();
-    recovery_effects_ = effects_.count();
+    counted_.recovery = effects_.count();
     effects_.disarm();
     if (connection.has_value()) return end(server, true);
     ++total_.kills_while_starting;
@@ -253,66 +202,16 @@ class EffectRun {
   Result& total_;
   std::vector<Client> clients_;
   Checker checker_;
-  std::uint64_t counted_ = 0;
-  std::uint64_t recovery_effects_ = 0;
+  Counted counted_;
   std::string name_;
 };
-
-/// A number of an effect that no run reaches.
-constexpr std::uint64_t kBeyond = 1'000'000;
-
-// Each effect of the script, before and after it, every second time with one of
-// the recovery's effects as well, those in turn.
-std::string kill_at_each(const CampaignOptions& options, Effects& effects, Result& result,
-                         std::uint64_t recovery) {
-  std::uint64_t turn = 0;
-  for (std::uint64_t n = 1;; n += options.stride) {
-    bool was_reached = false;
-    for (const bool before : {true, false}) {
-      const std::uint64_t m = ++turn % 2 == 0 ? 1 + (turn / 2) % recovery : 0;
-      const auto counted = EffectRun(options, effects, result).run(n, before, m);
-      if (!counted.has_value()) return counted.error();
-      was_reached = was_reached || counted.value() >= n;
-      result.effects = std::max(result.effects, counted.value());
-    }
-    if (!was_reached) return "";
-    if (n / options.stride % 100 == 0)
-      std::fprintf(stderr, "xs-crash: effect %llu of about %llu\n",
-                   static_cast<unsigned long long>(n),
-                   static_cast<unsigned long long>(result.effects));
-  }
-}
 
 }  // namespace
 
 Result run_every_effect(const CampaignOptions& options) {
-  Result result;
-  CampaignOptions chosen = options;
-  chosen.counting_library = std::filesystem::absolute(options.counting_library).string();
-  Effects effects(options.server.directory + "/effects");
-  if (!effects.is_open()) {
-    result.violation = "cannot map " + options.server.directory + "/effects";
-    return result;
-  }
-  // A first run without a kill tells how many effects there are to try.
-  EffectRun first(chosen, effects, result);
-  const auto counted = first.run(0, false, kBeyond);
-  if (!counted.has_value()) {
-    result.violation = counted.error();
-    return result;
-  }
-  result.effects = counted.value();
-  const std::uint64_t recovery = first.recovery_effects();
-  if (result.effects == 0 || recovery == 0) {
-    result.violation = "no effect was counted: is the counting library loaded?";
-    return result;
-  }
-  result.violation = kill_at_each(chosen, effects, result, recovery);
-  for (std::uint64_t m = 1; result.violation.empty() && m <= recovery; m += options.stride) {
-    const auto again = EffectRun(chosen, effects, result).run(result.effects / 2, false, m);
-    if (!again.has_value()) result.violation = again.error();
-  }
-  return result;
+  return run_each_effect(options, 1,
+                         [](const CampaignOptions& chosen, Effects& effects, Result& total,
+                            const KillAt& at) { return Life(chosen, effects, total).run(at); });
 }
 
 }  // namespace crash

@@ -7,7 +7,7 @@ namespace {
 constexpr unsigned kFirstDomid = 1000;
 
 bool is_outpost(const Region& region, std::string_view path) {
-  return !region.outpost_prefix.empty() && path.starts_with(region.outpost_prefix);
+  return path.starts_with(region.outpost_prefix);
 }
 
 }  // namespace
@@ -42,7 +42,7 @@ Tree Region::cut_out(const Tree& whole) const {
     if (owns(path)) part.emplace(path, node);
   }
   const auto outposts = whole.find(std::string(kOutposts));
-  if (outpost_prefix.empty() || outposts == whole.end()) return part;
+  if (outposts == whole.end()) return part;
   Node directory = outposts->second;
   std::erase_if(directory.children, [&](const std::string& name) {
     return !is_outpost(*this, outposts->first + "/" + name);
@@ -53,23 +53,14 @@ Tree Region::cut_out(const Tree& whole) const {
 
 std::vector<unsigned> Region::domids() const {
   std::vector<unsigned> ids;
-  for (unsigned i = 0; !guest && i < kDomainsPerClient; ++i) ids.push_back(first_domid + i);
+  for (unsigned i = 0; i < kDomainsPerClient; ++i) ids.push_back(first_domid + i);
   return ids;
 }
 
 Region client_region(unsigned client) {
   const std::string root = "/c/" + std::to_string(client);
-  return {client,
-          root,
-          root + "/side",
-          std::string(kOutposts) + "/" + std::to_string(client) + "-",
-          kFirstDomid + client * kDomainsPerClient,
-          {}};
-}
-
-Region guest_region(unsigned client, std::uint16_t domid) {
-  const std::string root = "/local/domain/" + std::to_string(domid) + "/data";
-  return {client, root, root + "/side", "", 0, domid};
+  return {client, root, root + "/side", std::string(kOutposts) + "/" + std::to_string(client) + "-",
+          kFirstDomid + client * kDomainsPerClient};
 }
 
 }  // namespace crash

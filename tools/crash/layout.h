@@ -13,7 +13,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -43,9 +42,8 @@ struct Region {
   unsigned client = 0;
   std::string root;            ///< the client's own subtree, always there
   std::string side;            ///< the free part of it, always there
-  std::string outpost_prefix;  ///< "/s/d/3-"; empty for a guest
-  unsigned first_domid = 0;    ///< of kDomainsPerClient; unused for a guest
-  std::optional<std::uint16_t> guest;
+  std::string outpost_prefix;  ///< "/s/d/3-"
+  unsigned first_domid = 0;    ///< of kDomainsPerClient
 
   bool owns(std::string_view path) const;
   bool is_free(std::string_view path) const;
@@ -56,6 +54,5 @@ struct Region {
 };
 
 Region client_region(unsigned client);
-Region guest_region(unsigned client, std::uint16_t domid);
 
 }  // namespace crash

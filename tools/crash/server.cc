@@ -71,8 +71,14 @@ void Server::run_child(const std::vector<std::string>& environment) const {
   variables.push_back("XENSTORED_RUNDIR=" + options_.directory);
   for (std::string& variable : variables) ::putenv(variable.data());
 
-  std::vector<std::string> words = {options_.binary, "-D", "-N"};
-  if (options_.has_keeper) words.emplace_back("--supervise");
+  std::vector<std::string> words = {options_.binary, "-N"};
+  if (!options_.has_rings) words.emplace_back("-D");
+  if (options_.closes_clients) words.emplace_back("--close-clients");
+  if (options_.has_keeper) {
+    words.emplace_back("--supervise");
+  } else {
+    words.insert(words.end(), {"--pid-file", options_.directory + "/xenstored.pid"});
+  }
   words.insert(words.end(), options_.arguments.begin(), options_.arguments.end());
   std::vector<char*> argv;
   argv.reserve(words.size() + 1);
@@ -140,6 +146,7 @@ std::jthread Server::kill_after(Microseconds delay) {
     std::this_thread::sleep_until(instant);
     killed_at_ = Clock::now();
     signal_pidfd(pidfd, SIGKILL);
+    killed_by_ = Clock::now();
   });
 }
 

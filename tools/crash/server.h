@@ -50,6 +50,10 @@ struct ServerOptions {
   /// With a keeper process (`--supervise`), which restarts the server itself;
   /// without one, start() is called after each death.
   bool has_keeper = true;
+  /// On a machine with rings; otherwise the server is started with -D.
+  bool has_rings = false;
+  /// The daemon is told to let the connections of sockets end with it (`--close-clients`).
+  bool closes_clients = true;
   std::vector<std::string> arguments;
   /// "NAME=value", added to our own environment.
   std::vector<std::string> environment;
@@ -78,8 +82,10 @@ class Server {
   /// its own, so that what the caller is doing does not choose the instant.
   std::jthread kill_after(Microseconds delay);
 
-  /// When the last kill_after() struck (its thread must have been joined).
+  /// When the last kill_after() struck (its thread must have been joined): not before
+  /// killed_at(), and not after killed_by().
   Clock::time_point killed_at() const { return killed_at_.load(); }
+  Clock::time_point killed_by() const { return killed_by_.load(); }
 
   /// Its pidfd: readable once it is dead.
   int serving_fd() const { return serving_fd_.get(); }
@@ -97,7 +103,6 @@ class Server {
   void stop();
 
   std::string socket_path() const { return options_.directory + "/socket"; }
-  std::string guests_path() const { return options_.directory + "/guests"; }
   const ServerOptions& options() const { return options_; }
 
  private:
@@ -114,6 +119,7 @@ class Server {
   pid_t serving_ = -1;     ///< the server found last
   Descriptor serving_fd_;  ///< pidfd of serving_
   std::atomic<Clock::time_point> killed_at_{};
+  std::atomic<Clock::time_point> killed_by_{};
 };
 
 }  // namespace crash

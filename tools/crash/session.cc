@@ -62,10 +62,7 @@ std::vector<Request> set_up_requests(const std::vector<Client>& clients) {
   std::vector<Request> requests;
   for (const Client& client : clients) {
     const Region& region = client.region;
-    if (region.guest) requests.push_back(introduce_request(*region.guest));
     requests.push_back(path_request(Op::kMkdir, region.root));
-    if (region.guest)
-      requests.push_back(set_perms_request(region.root, {"n" + std::to_string(*region.guest)}));
     requests.push_back(path_request(Op::kMkdir, region.side));
   }
   requests.push_back(path_request(Op::kMkdir, kOutposts));
@@ -102,9 +99,7 @@ store::Result<Walk, std::string> set_up(Connection& connection,
 
 Status connect(std::vector<Client>& clients, const Server& server, const Tree& found) {
   for (Client& client : clients) {
-    auto connection = client.region.guest
-                          ? Connection::open(server.guests_path(), client.region.guest)
-                          : Connection::open(server.socket_path());
+    auto connection = Connection::open(server.socket_path());
     if (!connection) return failure(std::string("connect: ") + std::strerror(errno));
     client.connection = std::move(*connection);
     client.unanswered.clear();

@@ -37,8 +37,8 @@ struct Round {
   Clock::time_point first_end;  ///< when the first connection had ended
 };
 
-/// Writes what layout.h needs to be there: regions, registers, outposts, guests'
-/// domains. Returns the whole tree then. Error: what the server would not do.
+/// Writes what layout.h needs to be there: regions, registers, outposts. Returns the whole tree
+/// then. Error: what the server would not do.
 store::Result<Walk, std::string> set_up(Connection& connection, const std::vector<Client>& clients);
 
 /// Connects every client. Error: a connect failed.

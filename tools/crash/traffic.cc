@@ -13,8 +13,6 @@ constexpr std::size_t kOutpostsMax = 6;
 constexpr unsigned kAbandonedMax = 2;
 constexpr unsigned kFreeWhileStartingMax = 3;
 constexpr std::size_t kSmallValue = 60;
-/// What a guest's node may hold besides its record (quota node-size).
-constexpr std::size_t kGuestValue = 1900;
 
 std::uint32_t id_in(const Frame& frame) {
   return static_cast<std::uint32_t>(std::strtoul(frame.payload.c_str(), nullptr, 10));
@@ -30,15 +28,12 @@ void RandomTraffic::connected(const Tree& found) {
   phase_ = Phase::kIdle;
   planned_.clear();
   abandoned_ = 0;
-  doomed_.insert(doomed_.end(), open_.begin(), open_.end());
-  open_.clear();
   outposts_.clear();
   const auto directory = found.find(std::string(kOutposts));
   if (directory == found.end()) return;
   for (const std::string& name : directory->second.children) {
     const std::string path = std::string(kOutposts) + "/" + name;
-    if (!region_.outpost_prefix.empty() && path.starts_with(region_.outpost_prefix))
-      outposts_.push_back(path);
+    if (path.starts_with(region_.outpost_prefix)) outposts_.push_back(path);
   }
 }
 
@@ -56,8 +51,8 @@ std::string RandomTraffic::some_side_path() { return region_.side + "/" + "xyz"[
 std::string RandomTraffic::fresh_value() {
   std::string value = "v" + std::to_string(region_.client) + "." + std::to_string(++values_) + ".";
   std::size_t size = below(kSmallValue);
-  if (one_in(25)) size = region_.guest ? kGuestValue : xenstored::kPayloadMax - kSmallValue;
-  if (one_in(100) && !region_.guest) size = xenstored::kPayloadMax - kSmallValue + below(20);
+  if (one_in(25)) size = xenstored::kPayloadMax - kSmallValue;
+  if (one_in(100)) size = xenstored::kPayloadMax - kSmallValue + below(20);
   // Any byte is allowed in a value, NUL too.
   while (value.size() < size) value.push_back(static_cast<char>(random_()));
   return value;
@@ -66,11 +61,7 @@ std::string RandomTraffic::fresh_value() {
 std::vector<std::string> RandomTraffic::some_perms() {
   const std::string letter(1, "nrwb"[below(4)]);
   std::string owner = "0";
-  if (region_.guest) {
-    owner = std::to_string(*region_.guest);
-  } else if (one_in(2)) {
-    owner = std::to_string(region_.first_domid + below(kDomainsPerClient));
-  }
+  if (one_in(2)) owner = std::to_string(region_.first_domid + below(kDomainsPerClient));
   std::vector<std::string> perms = {letter + owner};
   for (std::uint64_t more = below(4); more > 0; --more)
     perms.push_back(std::string(1, "nrwb"[below(4)]) + std::to_string(below(2000)));
@@ -78,12 +69,6 @@ std::vector<std::string> RandomTraffic::some_perms() {
 }
 
 std::optional<Request> RandomTraffic::next() {
-  if (must_reset_) {
-    must_reset_ = false;
-    open_.clear();
-    doomed_.clear();
-    return reset_watches_request();
-  }
   switch (phase_) {
     case Phase::kIdle:
       return idle_request();
@@ -102,7 +87,7 @@ std::optional<Request> RandomTraffic::next() {
 // While a reply must come first only free paths and registers may change.
 std::optional<Request> RandomTraffic::free_request() {
   if (++free_while_starting_ > kFreeWhileStartingMax) return {};
-  if (region_.guest || one_in(2)) return write_request(some_side_path(), fresh_value());
+  if (one_in(2)) return write_request(some_side_path(), fresh_value());
   return one_in(2) ? shared_request() : outpost_request();
 }
 
@@ -124,20 +109,8 @@ Request RandomTraffic::idle_request() {
     phase_ = Phase::kStarting;
     return start_request();
   }
-  return region_.guest ? guest_request()
-         : dice < 96   ? shared_request()
-         : one_in(2)   ? outpost_request()
-                       : perms_request();
-}
-
-Request RandomTraffic::guest_request() {
-  // A transaction that was open when the server was killed is ended at last.
-  if (doomed_.empty()) return watch_request(Op::kWatch, region_.root, "g");
-  const std::uint32_t tx = doomed_.back();
-  if (one_in(3)) return path_request(Op::kDirectory, region_.root, tx);
-  if (one_in(2)) return write_request(some_path(), fresh_value(), tx);
-  doomed_.pop_back();
-  return end_request(tx, one_in(2));
+  if (dice < 96) return shared_request();
+  return one_in(2) ? outpost_request() : perms_request();
 }
 
 Request RandomTraffic::shared_request() {
@@ -170,7 +143,6 @@ std::optional<Request> RandomTraffic::take_planned() {
   planned_.pop_front();
   if (planned_.empty()) phase_ = Phase::kIdle;
   if (plan_ == Plan::kCount && request.op == Op::kRead) phase_ = Phase::kCounting;
-  if (request.op == Op::kTransactionEnd) std::erase(open_, request.tx);
   return request;
 }
 
@@ -191,7 +163,7 @@ void RandomTraffic::plan_transaction() {
   planned_.clear();
   phase_ = Phase::kInside;
   free_while_starting_ = 0;
-  const std::uint64_t dice = region_.guest ? 0 : below(10);
+  const std::uint64_t dice = below(10);
   plan_ = dice < 5   ? Plan::kOwn
           : dice < 7 ? Plan::kOwnAndGroup
           : dice < 8 ? Plan::kReadGroup
@@ -220,14 +192,7 @@ void RandomTraffic::plan_transaction() {
 
 void RandomTraffic::replied(const Request& request, const Frame& frame) {
   if (request.op == Op::kTransactionStart) {
-    if (frame.type == Op::kError) {
-      // Too many that earlier kills left open: a guest's way out.
-      must_reset_ = error_of(frame) == "ENOSPC";
-      phase_ = Phase::kIdle;
-      return;
-    }
     tx_ = id_in(frame);
-    if (region_.guest) open_.push_back(tx_);
     plan_transaction();
   }
   if (phase_ == Phase::kCounting && request.op == Op::kRead && request.tx == tx_) {

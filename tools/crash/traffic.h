@@ -30,7 +30,7 @@ class Traffic {
   virtual std::size_t window() const = 0;
 };
 
-/// Random traffic of one client (or guest) for ever.
+/// Random traffic of one client for ever.
 class RandomTraffic final : public Traffic {
  public:
   RandomTraffic(Region region, std::uint64_t seed);
@@ -49,7 +49,6 @@ class RandomTraffic final : public Traffic {
   Request shared_request();
   Request outpost_request();
   Request perms_request();
-  Request guest_request();
   Request inside_request();
   Request end();
   void plan_transaction();
@@ -75,10 +74,6 @@ class RandomTraffic final : public Traffic {
   std::deque<Request> planned_;  ///< the rest of the transaction under way
   unsigned abandoned_ = 0;       ///< transactions left open on this connection
   unsigned free_while_starting_ = 0;
-  bool must_reset_ = false;
-  /// A guest's: transactions open now, and those that a kill has doomed.
-  std::vector<std::uint32_t> open_;
-  std::vector<std::uint32_t> doomed_;
 };
 
 /// A fixed list of requests. In it a `tx` other than 0 stands for the id that

@@ -39,6 +39,17 @@ bool is_within(std::string_view path, std::string_view top) {
   return path.starts_with(top) && (path.size() == top.size() || path[top.size()] == '/');
 }
 
+Tree cut_out(const Tree& whole, const std::string& top) {
+  Tree part;
+  for (auto node = whole.lower_bound(top); node != whole.end(); ++node) {
+    if (is_within(node->first, top))
+      part.insert(*node);
+    else if (!node->first.starts_with(top))
+      break;
+  }
+  return part;
+}
+
 void make_node(Tree& tree, const std::string& path, std::string_view creator) {
   if (tree.contains(path)) return;
   const std::string above = parent_of(path);

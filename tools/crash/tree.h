@@ -25,6 +25,9 @@ std::string name_of(std::string_view path);
 /// True for `path` itself and for everything beneath it.
 bool is_within(std::string_view path, std::string_view top);
 
+/// `top` and everything beneath it.
+Tree cut_out(const Tree& whole, const std::string& top);
+
 /// Makes the node and its missing parents; each inherits its parent's
 /// permissions, with `creator` (decimal domid, "" for a privileged caller)
 /// as owner. Some ancestor must exist.

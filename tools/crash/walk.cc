@@ -87,8 +87,12 @@ store::Result<std::vector<Frame>, std::string> ask(Connection& connection,
     connection.flush();
     pollfd wanted{connection.fd(), POLLIN, 0};
     if (connection.wants_to_send()) wanted.events |= POLLOUT;
-    if (::poll(&wanted, 1, kPatienceMs) == 0)
-      return tl::unexpected("no answer for ten seconds to " + text(requests[replies.size()]));
+    if (::poll(&wanted, 1, kPatienceMs) == 0) {
+      // A machine that stood still is told from a server that forgot.
+      const bool is_late = ::poll(&wanted, 1, 3 * kPatienceMs) != 0;
+      return tl::unexpected("no answer for ten seconds to " + text(requests[replies.size()]) +
+                            (is_late ? ", only later" : ", nor for thirty more"));
+    }
     const bool is_alive = connection.receive();
     while (std::optional<Frame> frame = connection.next()) {
       if (frame->type != Op::kWatchEvent) replies.push_back(std::move(*frame));

@@ -10,7 +10,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <utility>
 
 namespace load {
 namespace {
@@ -60,30 +59,7 @@ char* Outbox::add_prepared(std::string_view frame) {
   return bytes_.data() + bytes_.size();
 }
 
-Connection::Connection(const std::string& socket_path) : fd_(open_socket(socket_path)) {}
-
-Connection::Connection(Connection&& other) noexcept
-    : fd_(std::exchange(other.fd_, -1)),
-      input_(std::move(other.input_)),
-      begin_(other.begin_),
-      end_(other.end_) {}
-
-Connection::~Connection() {
-  if (fd_ >= 0) close(fd_);
-}
-
-void Connection::flush(Outbox& out) {
-  std::string_view left = out.bytes();
-  while (!left.empty()) {
-    const ssize_t sent = send(fd_, left.data(), left.size(), MSG_NOSIGNAL);
-    if (sent < 0 && errno == EINTR) continue;
-    if (sent < 0) die("send", errno);
-    left.remove_prefix(static_cast<std::size_t>(sent));
-  }
-  out.clear();
-}
-
-void Connection::fill(bool wait) {
+std::span<char> Connection::room() {
   // Not before: silent connections need none. Not zeroed: a connection may live for one reply.
   if (!input_) input_ = std::make_unique_for_overwrite<char[]>(kInputBytes);
   // Only a part of one frame is ever left over, so moving it is cheap and always makes room.
@@ -92,15 +68,7 @@ void Connection::fill(bool wait) {
     end_ -= begin_;
     begin_ = 0;
   }
-  const ssize_t got = recv(fd_, input_.get() + end_, kInputBytes - end_, wait ? 0 : MSG_DONTWAIT);
-  if (got == 0) die("the server closed a connection");
-  if (got > 0) {
-    end_ += static_cast<std::size_t>(got);
-  } else if (errno == EAGAIN && wait) {
-    die("no reply for " + std::to_string(kPatience.count()) + " s");
-  } else if (errno != EAGAIN && errno != EINTR) {
-    die("recv", errno);
-  }
+  return {input_.get() + end_, kInputBytes - end_};
 }
 
 std::optional<Frame> Connection::next() {
@@ -128,6 +96,35 @@ Frame Connection::ask(xenstored::Op op, std::initializer_list<std::string_view> 
   out.add(op, 0, parts);
   flush(out);
   return reply();
+}
+
+SocketConnection::SocketConnection(const std::string& socket_path)
+    : fd_(open_socket(socket_path)) {}
+
+SocketConnection::~SocketConnection() { close(fd_); }
+
+void SocketConnection::flush(Outbox& out) {
+  std::string_view left = out.bytes();
+  while (!left.empty()) {
+    const ssize_t sent = send(fd_, left.data(), left.size(), MSG_NOSIGNAL);
+    if (sent < 0 && errno == EINTR) continue;
+    if (sent < 0) die("send", errno);
+    left.remove_prefix(static_cast<std::size_t>(sent));
+  }
+  out.clear();
+}
+
+void SocketConnection::fill(bool wait) {
+  const auto space = room();
+  const ssize_t got = recv(fd_, space.data(), space.size(), wait ? 0 : MSG_DONTWAIT);
+  if (got == 0) die("the server closed a connection");
+  if (got > 0) {
+    filled(static_cast<std::size_t>(got));
+  } else if (errno == EAGAIN && wait) {
+    die("no reply for " + std::to_string(kPatience.count()) + " s");
+  } else if (errno != EAGAIN && errno != EINTR) {
+    die("recv", errno);
+  }
 }
 
 }  // namespace load

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// One client connection of the load generator, and the requests waiting to be sent on it.
+/// One client connection of the load generator, and the requests waiting to be sent on it. Through
+/// a socket here; guests.h has those through a domain's ring.
 ///
 /// The server is trusted to be a xenstored: anything that breaks the framing, and any silence
 /// longer than kPatience, ends the program with a message (exit status 2). There is nothing
@@ -12,6 +13,7 @@
 #include <initializer_list>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -20,6 +22,9 @@
 namespace load {
 
 inline constexpr std::chrono::seconds kPatience{10};
+
+/// Ends each string of a payload.
+inline constexpr std::string_view kNul{"\0", 1};
 
 /// Prints `xs-load: <what>` with errno's text when `error` is not 0, and exits with status 2.
 [[noreturn]] void die(const std::string& what, int error = 0);
@@ -52,19 +57,15 @@ class Outbox {
 
 class Connection {
  public:
-  /// Waits in the listener's backlog if need be.
-  explicit Connection(const std::string& socket_path);
-  Connection(Connection&& other) noexcept;
+  Connection() = default;
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
-  Connection& operator=(Connection&&) = delete;
-  ~Connection();
+  virtual ~Connection() = default;
 
-  int fd() const { return fd_; }
-  /// Sends everything and empties the outbox; one system call unless the socket is full.
-  void flush(Outbox& out);
-  /// One recv(). `wait` blocks until something arrives; else returns at once if nothing has.
-  void fill(bool wait);
+  /// Sends everything and empties the outbox.
+  virtual void flush(Outbox& out) = 0;
+  /// Takes what has arrived. `wait` blocks until something arrives; else returns at once.
+  virtual void fill(bool wait) = 0;
   /// The next whole frame that fill() has brought.
   std::optional<Frame> next();
   /// The next reply, waiting for it; watch events before it are skipped.
@@ -72,11 +73,32 @@ class Connection {
   /// Sends one request and waits for its reply.
   Frame ask(xenstored::Op op, std::initializer_list<std::string_view> parts);
 
+ protected:
+  /// Where input may be put, at least as much as a recv() should be asked for.
+  std::span<char> room();
+  /// So much of the room was filled.
+  void filled(std::size_t bytes) { end_ += bytes; }
+
  private:
-  int fd_;
   std::unique_ptr<char[]> input_;  ///< none until something arrives
   std::size_t begin_ = 0;          ///< bytes of input_ taken by next()
   std::size_t end_ = 0;            ///< bytes of input_ filled
+};
+
+class SocketConnection : public Connection {
+ public:
+  /// Waits in the listener's backlog if need be.
+  explicit SocketConnection(const std::string& socket_path);
+  ~SocketConnection() override;
+
+  int fd() const { return fd_; }
+  /// One system call unless the socket is full.
+  void flush(Outbox& out) override;
+  /// One recv().
+  void fill(bool wait) override;
+
+ private:
+  int fd_;
 };
 
 }  // namespace load

@@ -34,16 +34,17 @@ std::string error_name_of(const Frame& reply) {
 
 std::uint64_t now_ns() { return read_clock(CLOCK_MONOTONIC); }
 
-Driver::Driver(std::vector<Lane>& lanes, pid_t server)
-    : lanes_(lanes), server_(server), epoll_(epoll_create1(EPOLL_CLOEXEC)) {
+Driver::Driver(std::vector<Lane>& lanes, pid_t server, Guests* guests)
+    : lanes_(lanes), server_(server), guests_(guests), epoll_(epoll_create1(EPOLL_CLOEXEC)) {
   if (epoll_ < 0) die("epoll_create1", errno);
   for (Lane& lane : lanes_) {
+    by_connection_[lane.connection.get()] = &lane;
+    const auto* socket = dynamic_cast<const SocketConnection*>(lane.connection.get());
+    if (socket == nullptr) continue;
     epoll_event event{};
     event.events = EPOLLIN;
     event.data.ptr = &lane;
-    if (epoll_ctl(epoll_, EPOLL_CTL_ADD, lane.connection.fd(), &event) != 0) {
-      die("epoll_ctl", errno);
-    }
+    if (epoll_ctl(epoll_, EPOLL_CTL_ADD, socket->fd(), &event) != 0) die("epoll_ctl", errno);
   }
 }
 
@@ -75,7 +76,7 @@ void Driver::start() {
   if (options_.ops != 0) begin_measuring(started_ns_);
   for (Lane& lane : lanes_) {
     for (unsigned i = 0; i < options_.inflight && may_begin(); ++i) begin(lane, now_ns());
-    lane.connection.flush(lane.out);
+    lane.connection->flush(lane.out);
   }
 }
 
@@ -104,11 +105,18 @@ void Driver::end_measuring(std::uint64_t now) {
 
 const std::vector<Lane*>& Driver::wait() {
   ready_.clear();
-  if (lanes_.size() == 1) {
-    lanes_.front().connection.fill(/*wait=*/true);
+  if (guests_ != nullptr) {
+    wait_for_guests();
+  } else if (lanes_.size() == 1) {
+    lanes_.front().connection->fill(/*wait=*/true);
     ready_.push_back(&lanes_.front());
-    return ready_;
+  } else {
+    wait_for_sockets();
   }
+  return ready_;
+}
+
+void Driver::wait_for_sockets() {
   std::array<epoll_event, 64> events{};
   constexpr auto kPatienceMs = static_cast<int>(std::chrono::milliseconds(kPatience).count());
   const int count = epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), kPatienceMs);
@@ -116,14 +124,25 @@ const std::vector<Lane*>& Driver::wait() {
   if (count < 0 && errno != EINTR) die("epoll_wait", errno);
   for (int i = 0; i < count; ++i) {
     auto* lane = static_cast<Lane*>(events[static_cast<std::size_t>(i)].data.ptr);
-    lane->connection.fill(/*wait=*/false);
+    lane->connection->fill(/*wait=*/false);
     ready_.push_back(lane);
   }
-  return ready_;
+}
+
+void Driver::wait_for_guests() {
+  const auto& notified = guests_->wait(kPatience);
+  if (notified.empty())
+    die("no guest was notified for " + std::to_string(kPatience.count()) + " s");
+  for (Connection* connection : notified) {
+    const auto found = by_connection_.find(connection);
+    if (found == by_connection_.end()) continue;  // a guest that only looks on
+    connection->fill(/*wait=*/false);
+    ready_.push_back(found->second);
+  }
 }
 
 void Driver::serve(Lane& lane, std::uint64_t now) {
-  while (const auto frame = lane.connection.next()) {
+  while (const auto frame = lane.connection->next()) {
     if (frame->is(xenstored::Op::kWatchEvent)) {
       ++outcome_.events;
       continue;
@@ -134,7 +153,7 @@ void Driver::serve(Lane& lane, std::uint64_t now) {
     note_end(lane, step, *frame, now);
     if (may_begin()) begin(lane, now);
   }
-  if (!lane.out.bytes().empty()) lane.connection.flush(lane.out);
+  if (!lane.out.bytes().empty()) lane.connection->flush(lane.out);
 }
 
 void Driver::begin(Lane& lane, std::uint64_t now) {

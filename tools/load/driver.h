@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /// Runs any number of clients in one thread and measures them.
 ///
-/// A client is a lane: a connection and a Session that says what to send next. With one lane the
-/// driver blocks in recv(); with several it waits in epoll. Requests that become due together on a
-/// lane leave with one send().
+/// A client is a lane: a connection and a Session that says what to send next. With one socket the
+/// driver blocks in recv(); with several it waits in epoll; with guests for their events. Requests
+/// that become due together on a lane leave with one send(), or one notification.
 #pragma once
 
 #include <cstdint>
@@ -12,9 +12,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "tools/load/connection.h"
+#include "tools/load/guests.h"
 #include "tools/load/histogram.h"
 #include "tools/load/options.h"
 
@@ -38,10 +40,10 @@ class Session {
 };
 
 struct Lane {
-  Lane(const std::string& socket_path, std::unique_ptr<Session> behaviour)
-      : connection(socket_path), session(std::move(behaviour)) {}
+  Lane(std::unique_ptr<Connection> way, std::unique_ptr<Session> behaviour)
+      : connection(std::move(way)), session(std::move(behaviour)) {}
 
-  Connection connection;
+  std::unique_ptr<Connection> connection;
   std::unique_ptr<Session> session;
   Outbox out;
   std::deque<std::uint64_t> begun_ns;  ///< when each operation on its way was begun
@@ -63,8 +65,9 @@ struct Outcome {
 
 class Driver {
  public:
-  /// `server` is the process whose time is counted; 0 for none.
-  Driver(std::vector<Lane>& lanes, pid_t server);
+  /// `server` is the process whose time is counted; 0 for none. `guests`: the lanes are connections
+  /// of theirs; null: all are sockets.
+  Driver(std::vector<Lane>& lanes, pid_t server, Guests* guests);
   Driver(const Driver&) = delete;
   Driver& operator=(const Driver&) = delete;
   ~Driver();
@@ -82,6 +85,8 @@ class Driver {
   void end_measuring(std::uint64_t now_ns);
   /// The lanes with something to read, filled.
   const std::vector<Lane*>& wait();
+  void wait_for_sockets();
+  void wait_for_guests();
   void serve(Lane& lane, std::uint64_t now_ns);
   void begin(Lane& lane, std::uint64_t now_ns);
   void note_end(Lane& lane, Step step, const Frame& reply, std::uint64_t now_ns);
@@ -90,7 +95,9 @@ class Driver {
 
   std::vector<Lane>& lanes_;
   pid_t server_;
+  Guests* guests_;
   int epoll_;
+  std::unordered_map<const Connection*, Lane*> by_connection_;
   std::vector<Lane*> ready_;
 
   Options options_;

@@ -19,6 +19,8 @@ using load::Options;
 void add_options(CLI::App& app, Options& options) {
   const auto at_least = [](double low) { return CLI::Range(low, 1e9); };
   app.add_option("--socket", options.socket, "the server's unix socket")->required();
+  app.add_option("--machine", options.machine,
+                 "the stand-in machine it runs on (tests/simxen): clients are domains of it");
   app.add_option("--scenario", options.scenario, "what to measure")->required();
   app.add_option("--seconds", options.seconds, "length of the measurement")->check(at_least(0.01));
   app.add_option("--warmup", options.warmup, "seconds before it that do not count");
@@ -65,6 +67,12 @@ int run(int argc, char** argv) {
     return scenario.name == options.scenario;
   });
   if (found == all.end()) load::die("no such scenario: " + options.scenario);
+  if (found->whose == load::Clients::kSockets && !options.machine.empty()) {
+    load::die("the clients of this scenario are sockets: no --machine");
+  }
+  if (found->whose == load::Clients::kGuests && options.machine.empty()) {
+    load::die("the clients of this scenario are domains: --machine is needed");
+  }
   if (options.clients == 0) options.clients = found->clients;
   if (options.nodes == 0) options.nodes = found->nodes;
   raise_file_limit();

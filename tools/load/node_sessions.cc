@@ -10,7 +10,6 @@ using xenstored::Op;
 using namespace std::string_view_literals;
 
 constexpr std::size_t kDigits = 10;
-constexpr std::string_view kNul = "\0"sv;
 
 /// Writes the last ten digits of `number` into the ten bytes before `end`.
 void put_digits(char* end, std::uint64_t number) {
@@ -34,6 +33,12 @@ std::string plain_value(unsigned bytes) {
   while (value.size() < bytes) value += "0123456789";
   value.resize(bytes);
   return value;
+}
+
+std::string ten_digits(std::uint64_t number) {
+  std::string digits(kDigits, '0');
+  put_digits(digits.data() + kDigits, number);
+  return digits;
 }
 
 bool is_ok(const Frame& reply, Op op) { return reply.is(op) && reply.payload == "OK\0"sv; }
@@ -71,11 +76,7 @@ Step WriteSession::on_reply(const Frame& reply, Outbox& /*out*/) {
   return is_ok(reply, Op::kWrite) ? Step::kDone : Step::kWrong;
 }
 
-std::string WriteSession::last_digits() const {
-  std::string digits(kDigits, '0');
-  put_digits(digits.data() + kDigits, written_);
-  return digits;
-}
+std::string WriteSession::last_digits() const { return ten_digits(written_); }
 
 std::string leaf_path(std::uint64_t i) {
   std::string path = "/bench/tree/a";

@@ -25,6 +25,9 @@ class Random {
 /// A value's first `bytes` bytes are this, repeated; a written one then ends in a 10-digit number.
 std::string plain_value(unsigned bytes);
 
+/// As they end a value.
+std::string ten_digits(std::uint64_t number);
+
 /// Whether `reply` is the plain answer to a request that changes something.
 bool is_ok(const Frame& reply, xenstored::Op op);
 

@@ -5,6 +5,9 @@
 /// more of a request than its header, and answers from a table. All requests that one recv brought
 /// are answered with one send. The difference between it and a real server is that server's work.
 ///
+/// With --rings it serves domains too, by the daemon's own rings library: INTRODUCE and RELEASE are
+/// the only requests whose payload it looks at.
+///
 /// It serves its own load generator only: a peer that breaks the framing or does not read its
 /// replies is closed.
 #include <signal.h>
@@ -20,11 +23,13 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "tools/load/null_replies.h"
+#include "tools/load/null_rings.h"
 #include "xenstored/wire.h"
 
 namespace {
@@ -45,56 +50,32 @@ struct Peer {
   std::string partial;
 };
 
-std::string_view canned_reply(Op op) {
-  switch (op) {
-    case Op::kRead:
-      return "0123456789"sv;
-    case Op::kDirectory:
-      return "a\0b\0c\0"sv;
-    case Op::kDirectoryPart:
-      return "1\0a\0b\0c\0\0"sv;
-    case Op::kGetPerms:
-      return "n0\0"sv;
-    case Op::kTransactionStart:
-      return "1\0"sv;
-    case Op::kGetDomainPath:
-      return "/local/domain/0\0"sv;
-    case Op::kIsDomainIntroduced:
-      return "T\0"sv;
-    default:
-      return "OK\0"sv;
-  }
-}
-
-void append_frame(std::string& out, Header header, std::string_view payload) {
-  header.len = static_cast<std::uint32_t>(payload.size());
-  out.append(reinterpret_cast<const char*>(&header), sizeof header);
-  out.append(payload);
-}
-
 class NullServer {
  public:
-  explicit NullServer(const std::string& path);
+  /// `rings` may be null.
+  NullServer(const std::string& path, std::unique_ptr<load::NullRings> rings);
   [[noreturn]] void run();
 
  private:
   void accept_all();
   void serve(int fd);
-  /// Appends the replies to all whole frames of `input`; returns the bytes taken, or nothing to
-  /// close the peer.
-  static std::optional<std::size_t> answer(std::string_view input, std::string& out);
   void drop(int fd);
+
+  void poll(int fd);
+  void follow(std::string_view input);
 
   int listener_;
   int epoll_;
+  std::unique_ptr<load::NullRings> rings_;
   std::vector<std::unique_ptr<Peer>> peers_;  ///< by descriptor
   std::array<char, kInputBytes> input_{};
   std::string out_;
 };
 
-NullServer::NullServer(const std::string& path)
+NullServer::NullServer(const std::string& path, std::unique_ptr<load::NullRings> rings)
     : listener_(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)),
-      epoll_(epoll_create1(EPOLL_CLOEXEC)) {
+      epoll_(epoll_create1(EPOLL_CLOEXEC)),
+      rings_(std::move(rings)) {
   if (listener_ < 0 || epoll_ < 0) die("xs-null: socket");
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
@@ -105,10 +86,15 @@ NullServer::NullServer(const std::string& path)
       listen(listener_, SOMAXCONN) != 0) {
     die("xs-null: bind");
   }
+  poll(listener_);
+  if (rings_) poll(rings_->event_fd());
+}
+
+void NullServer::poll(int fd) {
   epoll_event event{};
   event.events = EPOLLIN;
-  event.data.fd = listener_;
-  if (epoll_ctl(epoll_, EPOLL_CTL_ADD, listener_, &event) != 0) die("xs-null: epoll_ctl");
+  event.data.fd = fd;
+  if (epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) != 0) die("xs-null: epoll_ctl");
 }
 
 void NullServer::run() {
@@ -119,6 +105,8 @@ void NullServer::run() {
       const int fd = events[static_cast<std::size_t>(i)].data.fd;
       if (fd == listener_) {
         accept_all();
+      } else if (rings_ && fd == rings_->event_fd()) {
+        rings_->serve();
       } else {
         serve(fd);
       }
@@ -130,13 +118,7 @@ void NullServer::accept_all() {
   while (true) {
     const int fd = accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) return;
-    epoll_event event{};
-    event.events = EPOLLIN;
-    event.data.fd = fd;
-    if (epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) != 0) {
-      close(fd);
-      continue;
-    }
+    poll(fd);
     const auto slot = static_cast<std::size_t>(fd);
     if (peers_.size() <= slot) peers_.resize(slot + 1);
     peers_[slot] = std::make_unique<Peer>();
@@ -155,7 +137,8 @@ void NullServer::serve(int fd) {
     input = peer.partial;
   }
   out_.clear();
-  const auto taken = answer(input, out_);
+  if (rings_) follow(input);
+  const auto taken = load::answer_all(input, out_);
   if (!taken) return drop(fd);
   peer.partial = std::string(input.substr(*taken));
   if (out_.empty()) return;
@@ -164,22 +147,14 @@ void NullServer::serve(int fd) {
   }
 }
 
-std::optional<std::size_t> NullServer::answer(std::string_view input, std::string& out) {
-  std::size_t taken = 0;
-  while (input.size() - taken >= sizeof(Header)) {
-    Header header{};
-    std::memcpy(&header, input.data() + taken, sizeof header);
-    if (header.len > xenstored::kPayloadMax) return std::nullopt;
-    if (input.size() - taken < sizeof header + header.len) break;
-    const std::string_view payload = input.substr(taken + sizeof header, header.len);
-    append_frame(out, header, canned_reply(static_cast<Op>(header.type)));
-    // A watch's first event carries the path and token that were asked for: the same bytes.
-    if (static_cast<Op>(header.type) == Op::kWatch) {
-      append_frame(out, {static_cast<std::uint32_t>(Op::kWatchEvent), 0, 0, 0}, payload);
-    }
-    taken += sizeof header + header.len;
-  }
-  return taken;
+/// Whoever introduces domains sends nothing else until it has the reply.
+void NullServer::follow(std::string_view input) {
+  Header header{};
+  if (input.size() < sizeof header) return;
+  std::memcpy(&header, input.data(), sizeof header);
+  const std::string_view payload = input.substr(sizeof header);
+  if (static_cast<Op>(header.type) == Op::kIntroduce) rings_->introduce(payload);
+  if (static_cast<Op>(header.type) == Op::kRelease) rings_->release(payload);
 }
 
 void NullServer::drop(int fd) {
@@ -190,13 +165,14 @@ void NullServer::drop(int fd) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 3 || argv[1] != "--socket"sv) {
-    std::fprintf(stderr, "usage: xs-null --socket PATH\n");
+  const bool has_rings = argc == 4 && argv[3] == "--rings"sv;
+  if ((argc != 3 && !has_rings) || argv[1] != "--socket"sv) {
+    std::fprintf(stderr, "usage: xs-null --socket PATH [--rings]\n");
     return 2;
   }
   rlimit files{};
   getrlimit(RLIMIT_NOFILE, &files);
   files.rlim_cur = files.rlim_max;
   setrlimit(RLIMIT_NOFILE, &files);
-  NullServer(argv[2]).run();
+  NullServer(argv[2], has_rings ? load::NullRings::open() : nullptr).run();
 }

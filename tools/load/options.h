@@ -12,6 +12,8 @@ namespace load {
 struct Options {
   std::string socket;
   std::string scenario;
+  std::string
+      machine;  ///< the directory of a stand-in machine whose domains are the clients; may be empty
   std::string area;           ///< the server's persistent area, for bytes of tmpfs; may be empty
   double seconds = 2;         ///< length of a measurement, after the warm-up
   double warmup = 0.2;        ///< seconds

@@ -1,20 +1,15 @@
 // SPDX-License-Identifier: MIT
 #include "tools/load/scenarios.h"
 
-#include <poll.h>
-#include <signal.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cmath>
 #include <utility>
 
+#include "tools/load/bench.h"
 #include "tools/load/node_sessions.h"
 #include "tools/load/report.h"
+#include "tools/load/ring_scenarios.h"
 #include "tools/load/server_process.h"
 #include "tools/load/transaction_sessions.h"
 
@@ -24,154 +19,28 @@ namespace {
 using xenstored::Op;
 using namespace std::string_view_literals;
 
-constexpr std::string_view kNul = "\0"sv;
-constexpr unsigned kSetupInflight = 64;
-
-/// The server's pid. Asked after a first reply: a keeper listens before its server has begun.
-pid_t find_serving(const std::string& socket_path, Connection& connection) {
-  connection.ask(Op::kRead, {"/", kNul});
-  return find_server(socket_path, connection.fd());
-}
-
-/// A connection for setting up, checking and clearing away, and the server's pid.
-class Bench {
- public:
-  explicit Bench(const Options& options)
-      : control_(options.socket),
-        server_(options.pid != 0 ? options.pid : find_serving(options.socket, control_)) {}
-
-  pid_t server() const { return server_; }
-
-  void write(const std::string& path, std::string_view value) {
-    if (!is_ok(control_.ask(Op::kWrite, {path, kNul, value}), Op::kWrite)) {
-      die("setting up: WRITE " + path + " was refused");
-    }
-  }
-
-  std::string read(const std::string& path) {
-    const Frame reply = control_.ask(Op::kRead, {path, kNul});
-    return reply.is(Op::kRead) ? std::string(reply.payload) : std::string();
-  }
-
-  void remove(const std::string& path) { control_.ask(Op::kRm, {path, kNul}); }
-
-  /// How many children a node has, by as many DIRECTORY_PART as it takes.
-  std::uint64_t count_children(const std::string& path);
-
- private:
-  Connection control_;
-  pid_t server_;
-};
-
-std::uint64_t Bench::count_children(const std::string& path) {
-  std::uint64_t children = 0;
-  std::size_t offset = 0;
-  while (true) {
-    const Frame reply =
-        control_.ask(Op::kDirectoryPart, {path, kNul, std::to_string(offset), kNul});
-    if (!reply.is(Op::kDirectoryPart)) return 0;
-    // "<generation>\0" comes first; an empty name marks the end of the list.
-    std::string_view names = reply.payload.substr(reply.payload.find('\0') + 1);
-    const bool is_last = names == "\0"sv || names.ends_with("\0\0"sv);
-    if (is_last) names.remove_suffix(1);
-    children += static_cast<std::uint64_t>(std::count(names.begin(), names.end(), '\0'));
-    offset += names.size();
-    if (is_last) return children;
-  }
-}
-
-/// WATCH on distinct paths where no scenario writes.
-class WatchSession : public Session {
- public:
-  explicit WatchSession(std::uint64_t first) : next_(first) {}
-
-  void begin(Outbox& out) override {
-    const std::string number = std::to_string(next_ % 1000);
-    const std::string directory = "/bench-watched/" + std::to_string(next_ / 1000) + "/";
-    ++next_;
-    out.add(Op::kWatch, 0, {directory, number, kNul, "token", kNul});
-  }
-  Step on_reply(const Frame& reply, Outbox& /*out*/) override {
-    return is_ok(reply, Op::kWatch) ? Step::kDone : Step::kWrong;
-  }
-
- private:
-  std::uint64_t next_;
-};
-
-/// Connections that only exist while something else is measured.
-struct Background {
-  std::vector<Connection> silent;
-  std::vector<Lane> watchers;
-};
-
-Background make_background(const Options& options) {
-  constexpr unsigned kWatchers = 4;
-  Background background;
-  for (unsigned i = 0; i < options.idle; ++i) background.silent.emplace_back(options.socket);
-  if (options.watches == 0) return background;
-
-  background.watchers.reserve(kWatchers);
-  const std::uint64_t each = (options.watches + kWatchers - 1) / kWatchers;
-  for (unsigned i = 0; i < kWatchers; ++i) {
-    background.watchers.emplace_back(options.socket, std::make_unique<WatchSession>(i * each));
-  }
-  Options setup = options;
-  setup.ops = options.watches;
-  setup.inflight = kSetupInflight;
-  if (Driver(background.watchers, 0).run(setup).errors > 0) die("setting up: WATCH was refused");
-  return background;
-}
-
-std::string directory_of(const Options& options, unsigned client) {
-  return "/bench/" + options.scenario + "/" + std::to_string(client);
-}
-
-std::string root_of(const Options& options) { return "/bench/" + options.scenario; }
-
-/// Gives every client a directory of its own, holding the nodes 0 to `nodes` - 1.
-void make_directories(Bench& bench, const Options& options) {
-  for (unsigned client = 0; client < options.clients; ++client) {
-    for (std::uint64_t node = 0; node < options.nodes; ++node) {
-      bench.write(directory_of(options, client) + "/" + std::to_string(node),
-                  plain_value(options.value_bytes));
-    }
-  }
-}
-
-/// A lane for each client, with the session that `make(client)` gives.
-template <class Make>
-std::vector<Lane> make_lanes(const Options& options, Make make) {
-  std::vector<Lane> lanes;
-  lanes.reserve(options.clients);
-  for (unsigned client = 0; client < options.clients; ++client) {
-    lanes.emplace_back(options.socket, make(client));
-  }
-  return lanes;
-}
-
 void run_read(const Options& options) {
   Bench bench(options);
-  make_directories(bench, options);
-  const Background background = make_background(options);
-  auto lanes = make_lanes(options, [&](unsigned client) {
+  bench.make_directories();
+  const Background background = bench.make_background();
+  auto lanes = bench.make_lanes([&](unsigned client) {
     return std::make_unique<ReadSession>(directory_of(options, client), options.nodes,
                                          options.value_bytes);
   });
-  const Outcome outcome = Driver(lanes, bench.server()).run(options);
+  const Outcome outcome = bench.run(lanes);
   print(describe(options, outcome, bench.server()));
   bench.remove(root_of(options));
 }
 
 void run_write(const Options& options) {
   Bench bench(options);
-  make_directories(bench, options);
-  const Background background = make_background(options);
-  auto lanes = make_lanes(options, [&](unsigned client) {
+  bench.make_directories();
+  const Background background = bench.make_background();
+  auto lanes = bench.make_lanes([&](unsigned client) {
     return std::make_unique<WriteSession>(directory_of(options, client), options.nodes,
                                           options.value_bytes);
   });
-  const Outcome outcome = Driver(lanes, bench.server()).run(options);
+  const Outcome outcome = bench.run(lanes);
 
   Json line = describe(options, outcome, bench.server());
   for (unsigned client = 0; options.check && client < options.clients; ++client) {
@@ -186,9 +55,9 @@ void run_write(const Options& options) {
 
 void run_mixed(const Options& options) {
   Bench bench(options);
-  make_directories(bench, options);
-  const Background background = make_background(options);
-  auto lanes = make_lanes(options, [&](unsigned client) {
+  bench.make_directories();
+  const Background background = bench.make_background();
+  auto lanes = bench.make_lanes([&](unsigned client) {
     return std::make_unique<MixedSession>(directory_of(options, client), options.nodes,
                                           options.value_bytes, client);
   });
@@ -196,11 +65,11 @@ void run_mixed(const Options& options) {
   for (unsigned client = 0; client < std::min(options.clients, 2u); ++client) {
     Lane& lane = lanes[client];
     lane.out.add(Op::kWatch, 0, {root_of(options), kNul, "all", kNul});
-    lane.connection.flush(lane.out);
-    if (!is_ok(lane.connection.reply(), Op::kWatch)) die("setting up: WATCH was refused");
+    lane.connection->flush(lane.out);
+    if (!is_ok(lane.connection->reply(), Op::kWatch)) die("setting up: WATCH was refused");
     ++lane.next_reply_id;
   }
-  const Outcome outcome = Driver(lanes, bench.server()).run(options);
+  const Outcome outcome = bench.run(lanes);
   print(describe(options, outcome, bench.server()));
   bench.remove(root_of(options));
 }
@@ -237,10 +106,11 @@ void run_rmw(const Options& options) {
   Bench bench(options);
   const std::string counter = root_of(options) + "/counter";
   bench.write(counter, "0");
-  const Background background = make_background(options);
-  auto lanes = make_lanes(
-      options, [&](unsigned /*client*/) { return std::make_unique<IncrementSession>(counter); });
-  const Outcome outcome = Driver(lanes, bench.server()).run(options);
+  bench.let(counter, "b0");
+  const Background background = bench.make_background();
+  auto lanes = bench.make_lanes(
+      [&](unsigned /*client*/) { return std::make_unique<IncrementSession>(counter); });
+  const Outcome outcome = bench.run(lanes);
 
   Json line = describe(options, outcome, bench.server());
   const std::uint64_t commits = describe_transactions(lanes, line);
@@ -249,14 +119,37 @@ void run_rmw(const Options& options) {
   bench.remove(root_of(options));
 }
 
+void run_rmw_own(const Options& options) {
+  Bench bench(options);
+  bench.make_directories();
+  const auto counter_of = [&](unsigned client) { return directory_of(options, client) + "/0"; };
+  for (unsigned client = 0; client < options.clients; ++client)
+    bench.write(counter_of(client), "0");
+  const Background background = bench.make_background();
+  auto lanes = bench.make_lanes(
+      [&](unsigned client) { return std::make_unique<IncrementSession>(counter_of(client)); });
+  const Outcome outcome = bench.run(lanes);
+
+  Json line = describe(options, outcome, bench.server());
+  describe_transactions(lanes, line);
+  bool is_right = line["conflicts"] == 0;
+  for (unsigned client = 0; client < options.clients; ++client) {
+    const auto& session = static_cast<const IncrementSession&>(*lanes[client].session);
+    is_right = is_right && bench.read(counter_of(client)) == std::to_string(session.commits());
+  }
+  if (options.check) line["ok"] = is_right;
+  print(line);
+  bench.remove(root_of(options));
+}
+
 void run_siblings(const Options& options) {
   Bench bench(options);
   const std::string parent = root_of(options);
   bench.write(parent, "");
-  const Background background = make_background(options);
-  auto lanes = make_lanes(
-      options, [&](unsigned client) { return std::make_unique<SiblingSession>(parent, client); });
-  const Outcome outcome = Driver(lanes, bench.server()).run(options);
+  const Background background = bench.make_background();
+  auto lanes = bench.make_lanes(
+      [&](unsigned client) { return std::make_unique<SiblingSession>(parent, client); });
+  const Outcome outcome = bench.run(lanes);
 
   Json line = describe(options, outcome, bench.server());
   const std::uint64_t commits = describe_transactions(lanes, line);
@@ -282,17 +175,19 @@ void describe_size(const Options& options, pid_t server, std::uint64_t nodes, Js
 constexpr std::uint64_t kScatter = 7919;
 
 std::vector<Lane> make_inserter(const Options& options) {
-  return make_lanes(options, [&](unsigned /*client*/) {
-    return std::make_unique<InsertSession>(options.nodes, options.scattered ? kScatter : 0);
-  });
+  std::vector<Lane> lanes;
+  lanes.emplace_back(
+      std::make_unique<SocketConnection>(options.socket),
+      std::make_unique<InsertSession>(options.nodes, options.scattered ? kScatter : 0));
+  return lanes;
 }
 
 void run_insert(const Options& options) {
   if (options.clients != 1) die("insert has one client");
   Bench bench(options);
-  const Background background = make_background(options);
+  const Background background = bench.make_background();
   auto lanes = make_inserter(options);
-  Driver driver(lanes, bench.server());
+  Driver driver(lanes, bench.server(), nullptr);
   std::uint64_t done = 0;
   for (std::uint64_t target = 1000; done < options.nodes; target *= 10) {
     Options step = options;
@@ -315,7 +210,7 @@ void run_oneshot(const Options& options) {
   const std::string path = root_of(options) + "/node";
   const std::string value = plain_value(options.value_bytes);
   bench.write(path, value);
-  const Background background = make_background(options);
+  const Background background = bench.make_background();
 
   Outcome outcome;
   const std::uint64_t cpu_before = cpu_ns(bench.server());
@@ -323,7 +218,7 @@ void run_oneshot(const Options& options) {
   const std::uint64_t until = from + static_cast<std::uint64_t>(options.seconds * 1e9);
   std::uint64_t now = from;
   while (options.ops != 0 ? outcome.ops < options.ops : now < until) {
-    Connection connection(options.socket);
+    SocketConnection connection(options.socket);
     const Frame reply = connection.ask(Op::kRead, {path, kNul});
     if (!reply.is(Op::kRead) || reply.payload != value) ++outcome.errors;
     ++outcome.ops;
@@ -337,40 +232,6 @@ void run_oneshot(const Options& options) {
   bench.remove(root_of(options));
 }
 
-void sleep_for(double seconds) {
-  timespec time{};
-  time.tv_sec = static_cast<time_t>(seconds);
-  time.tv_nsec = static_cast<long>((seconds - static_cast<double>(time.tv_sec)) * 1e9);
-  nanosleep(&time, nullptr);
-}
-
-/// Kills the process and waits until it is gone, all its descriptors closed.
-void kill_and_wait(pid_t pid) {
-  const int handle = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
-  if (handle < 0) die("pidfd_open " + std::to_string(pid), errno);
-  if (kill(pid, SIGKILL) != 0) die("kill", errno);
-  pollfd gone{handle, POLLIN, 0};
-  while (poll(&gone, 1, -1) < 0 && errno == EINTR) {
-  }
-  close(handle);
-}
-
-/// The pid in the pid file, once it is not `dead`.
-pid_t wait_for_successor(const std::string& socket_path, pid_t dead) {
-  const std::uint64_t until = now_ns() + 10'000'000'000;
-  while (now_ns() < until) {
-    const pid_t pid = server_pid_from_file(socket_path);
-    if (pid != 0 && pid != dead) return pid;
-    sleep_for(0.001);
-  }
-  die("no new server in xenstored-server.pid; is there a keeper?");
-}
-
-std::string digits_of(std::uint64_t leaf) {
-  std::string digits = std::to_string(leaf);
-  return std::string(10 - digits.size(), '0') + digits;
-}
-
 void run_restart(const Options& options) {
   pid_t server = 0;
   {
@@ -381,7 +242,7 @@ void run_restart(const Options& options) {
     Options setup = options;
     setup.ops = options.nodes;
     setup.inflight = kSetupInflight;
-    if (Driver(lanes, 0).run(setup).errors > 0) die("setting up: WRITE was refused");
+    if (Driver(lanes, 0, nullptr).run(setup).errors > 0) die("setting up: WRITE was refused");
   }
   std::vector<double> answer_ms;
   std::vector<double> gone_ms;
@@ -392,10 +253,10 @@ void run_restart(const Options& options) {
     const std::uint64_t killed = now_ns();
     kill_and_wait(server);
     const std::uint64_t gone = now_ns();
-    Connection connection(options.socket);
+    SocketConnection connection(options.socket);
     const Frame reply = connection.ask(Op::kRead, {leaf_path(leaf), kNul});
     const std::uint64_t answered = now_ns();
-    if (!reply.is(Op::kRead) || reply.payload != digits_of(leaf)) ++wrong;
+    if (!reply.is(Op::kRead) || reply.payload != ten_digits(leaf)) ++wrong;
     answer_ms.push_back(static_cast<double>(answered - killed) / 1e6);
     gone_ms.push_back(static_cast<double>(gone - killed) / 1e6);
     server = wait_for_successor(options.socket, server);
@@ -415,15 +276,27 @@ void run_restart(const Options& options) {
   print(line);
 }
 
+void run_restart_of_any(const Options& options) {
+  if (options.machine.empty()) return run_restart(options);
+  run_ring_restart(options);
+}
+
+constexpr Clients kAny = Clients::kAny;
+constexpr Clients kSockets = Clients::kSockets;
+constexpr Clients kGuests = Clients::kGuests;
 constexpr std::array kScenarios = {
-    Scenario{"read", "READ of existing nodes", 1, 1, run_read},
-    Scenario{"write", "WRITE to existing nodes", 1, 1, run_write},
-    Scenario{"rmw", "read-modify-write transactions on one node", 16, 1, run_rmw},
-    Scenario{"siblings", "transactions creating children of one parent", 16, 1, run_siblings},
-    Scenario{"insert", "a growing tree, a line each decade", 1, 1'000'000, run_insert},
-    Scenario{"mixed", "reads, writes, directories and watches", 16, 20, run_mixed},
-    Scenario{"oneshot", "connect, READ, close", 1, 1, run_oneshot},
-    Scenario{"restart", "kill -9 to the first answer", 1, 100'000, run_restart},
+    Scenario{"read", "READ of existing nodes", kAny, 1, 1, run_read},
+    Scenario{"write", "WRITE to existing nodes", kAny, 1, 1, run_write},
+    Scenario{"rmw", "read-modify-write transactions on one node", kAny, 16, 1, run_rmw},
+    Scenario{"rmw-own", "the same, each client on a node of its own", kAny, 16, 1, run_rmw_own},
+    Scenario{"siblings", "transactions creating children of one parent", kSockets, 16, 1,
+             run_siblings},
+    Scenario{"insert", "a growing tree, a line each decade", kSockets, 1, 1'000'000, run_insert},
+    Scenario{"mixed", "reads, writes, directories and watches", kAny, 16, 20, run_mixed},
+    Scenario{"oneshot", "connect, READ, close", kSockets, 1, 1, run_oneshot},
+    Scenario{"restart", "kill -9 to the first answer (on every ring)", kAny, 1, 100'000,
+             run_restart_of_any},
+    Scenario{"deaths", "all domains destroyed at once", kGuests, 500, 5, run_deaths},
 };
 
 }  // namespace

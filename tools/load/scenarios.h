@@ -10,9 +10,13 @@
 
 namespace load {
 
+/// Whose connections a scenario can have.
+enum class Clients { kAny, kSockets, kGuests };
+
 struct Scenario {
   std::string_view name;
   std::string_view summary;
+  Clients whose;
   unsigned clients;     ///< when the command line does not say
   std::uint64_t nodes;  ///< likewise; for insert and restart the leaves of the tree
   void (*run)(const Options& options);

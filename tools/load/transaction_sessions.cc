@@ -11,8 +11,6 @@ namespace {
 using xenstored::Op;
 using namespace std::string_view_literals;
 
-constexpr std::string_view kNul = "\0"sv;
-
 /// The number that `text` starts with; 0 if none.
 std::uint64_t number_in(std::string_view text) {
   std::uint64_t number = 0;
