@@ -66,8 +66,9 @@ class EarlierBoot(unittest.TestCase):
         self.assertEqual(read(self.box.client(), "/one"), "ENOENT")
 
 
-class NewerFormat(unittest.TestCase):
-    """A daemon that was downgraded must not touch what it cannot read."""
+class OtherFormat(unittest.TestCase):
+    """A daemon must not touch what it cannot read: it was downgraded, or what it replaced could
+    still serve the state of this boot."""
 
     def setUp(self):
         self.box = Box()
@@ -76,35 +77,43 @@ class NewerFormat(unittest.TestCase):
         self.assertEqual(write(self.box.client(), "/kept", b"x"), b"OK\0")
         self.box.kill()
 
-    def set_version(self, old, new):
-        """state/seal begins with "XSJOURN\\n", the version (32 bits) and more; at offset 56 is the
-        XXH3 of all that."""
+    def set_version(self, change):
+        """Adds `change` to the version of the state; gives the new one. state/seal begins with
+        "XSJOURN\\n", the version (32 bits) and more; at offset 56 is the XXH3 of all that."""
         digest = ctypes.CDLL("libxxhash.so.0").XXH3_64bits
         digest.argtypes, digest.restype = (ctypes.c_char_p, ctypes.c_size_t), ctypes.c_uint64
         with open(os.path.join(self.box.area, "state", "seal"), "r+b") as file:
             header = file.read(64)
-            self.assertEqual(header[:12], b"XSJOURN\n" + struct.pack("=I", old))
+            self.assertEqual(header[:8], b"XSJOURN\n")
             self.assertEqual(struct.unpack("=Q", header[56:])[0], digest(header, 56))
-            header = header[:8] + struct.pack("=I", new) + header[12:56]
+            version = struct.unpack("=I", header[8:12])[0] + change
+            header = header[:8] + struct.pack("=I", version) + header[12:56]
             file.seek(0)
             file.write(header + struct.pack("=Q", digest(header, 56)))
+        return version
 
-    def test_is_refused_and_left_alone(self):
-        self.set_version(1, 2)
+    def is_refused_and_left_alone(self, change):
+        version = self.set_version(change)
         before = set(os.listdir(self.box.area))
         for mode in (("-D", "-N"), ("-D", "-N", "--supervise"), ("-D",)):
             with self.subTest(mode=mode):
                 self.box.mode = mode
                 result = self.box.run()
                 self.assertGreater(result.returncode, 0)
-                self.assertRegex(result.stdout, "(?i)newer|version")
-                self.assertIn("2", result.stdout)
+                self.assertRegex(result.stdout, "(?i)newer|older|version")
+                self.assertIn(str(version), result.stdout)
                 self.assertEqual(set(os.listdir(self.box.area)), before)
                 eventually(lambda: not self.box.processes(), "no process left")
-        self.set_version(2, 1)
+        self.set_version(-change)
         self.box.mode = ("-D", "-N")
         self.box.start()
         self.assertEqual(read(self.box.client(), "/kept"), b"x")
+
+    def test_newer(self):
+        self.is_refused_and_left_alone(1)
+
+    def test_older(self):
+        self.is_refused_and_left_alone(-1)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def read_text(path):
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter: of a process that ends just now
         return ""
 
 
@@ -210,3 +210,10 @@ class Box(xs.Daemon):
         finally:
             if self.own_dir:
                 shutil.rmtree(self.rundir, ignore_errors=True)
+
+
+class HostedBox(xs.OnMachine, Box):
+    """A box on a stand-in machine, with guests."""
+
+    def __init__(self, *options, **rest):
+        super().__init__(*options, mode=("-N",), **rest)

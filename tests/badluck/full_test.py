@@ -178,5 +178,19 @@ class Full(unittest.TestCase):
         self.assertIn(self.mount, result.stdout)
 
 
+class Roomy(unittest.TestCase):
+    def test_a_transaction_that_makes_a_large_tree_is_not_refused(self):
+        box = Box()
+        self.addCleanup(box.stop)
+        box.start()
+        client = box.client()
+        tx = int(client.call(xs.TRANSACTION_START, b"\0").rstrip(b"\0"))
+        for number in range(15000):
+            path = f"/restored/tree/of/{number // 100}/several/levels/{number}"
+            self.assertEqual(write(client, path, b"x" * 20, tx), b"OK\0")
+        self.assertEqual(client.call(xs.TRANSACTION_END, b"T\0", tx), b"OK\0")
+        self.assertEqual(read(client, "/restored/tree/of/149/several/levels/14999"), b"x" * 20)
+
+
 if __name__ == "__main__":
     unittest.main()

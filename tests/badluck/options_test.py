@@ -7,7 +7,7 @@ import re
 import socket
 import unittest
 
-from box import Box, alive, eventually, read, read_pid, read_text, write, xs
+from box import Box, HostedBox, alive, eventually, read, read_pid, read_text, write, xs
 
 TRACE_LINE = re.compile(
     r"(IN|OUT) \S+ (\d{8} \d\d:\d\d:\d\d) ([A-Z_]+) \((.*)\)(?: tx (\d+))?")
@@ -189,8 +189,7 @@ class QuotaWarnings(unittest.TestCase):
     """The first refusal per domain and kind is logged, the next ones are not."""
 
     def setUp(self):
-        self.box = Box("-E", "5", "-W", "3", "-t", "2", "-S", "1000", "-A", "2",
-                       binary="xenstored-with-guests")
+        self.box = HostedBox("-E", "5", "-W", "3", "-t", "2", "-S", "1000", "-A", "2")
         self.addCleanup(self.box.stop)
         self.box.start()
         self.root = self.box.client()
@@ -198,7 +197,8 @@ class QuotaWarnings(unittest.TestCase):
 
     def guest(self, domid):
         home = f"/local/domain/{domid}"
-        self.assertEqual(self.root.call(xs.INTRODUCE, f"{domid}\0001\0001\0".encode()), b"OK\0")
+        ring = b"%d\0%d\0%d\0" % (domid, *self.box.machine.create(domid))
+        self.assertEqual(self.root.call(xs.INTRODUCE, ring), b"OK\0")
         self.assertEqual(write(self.root, home, b""), b"OK\0")
         self.assertEqual(self.root.call(xs.SET_PERMS, f"{home}\0n{domid}\0".encode()), b"OK\0")
         return self.box.client(domid)

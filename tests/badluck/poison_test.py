@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import struct
+import subprocess
 import threading
 import unittest
 
@@ -164,6 +165,39 @@ class Poison(unittest.TestCase):
         self.crash()
         self.assertEqual(self.box.client().call(xs.WRITE, FATAL), "EIO")
         eventually(lambda: "poison" in self.box.log().lower(), "a word in the log")
+
+
+class SecondThread(unittest.TestCase):
+    def test_history_is_left_out_when_it_has_killed_the_server_twice(self):
+        box = Box("--supervise", "--history=on", binary="xenstored-faulty")
+        self.addCleanup(box.stop)
+        box.start()
+        client = box.client()
+        self.assertEqual(write(client, "/before", b"1"), b"OK\0")
+        path = os.path.join(box.area, "history.git")
+        in_history = lambda name: subprocess.run(
+            ["git", "-c", "safe.directory=*", "-C", path, "cat-file", "blob", f"HEAD:{name}/.value"],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False).stdout
+        eventually(lambda: in_history("before") == b"1", "history has begun", seconds=60)
+        # Until the state says so, a start tells the whole tree, and does not come to what crashes.
+        # With one more round written, the next request notices, and the one after it stores that.
+        write(client, "/settled", b"1")
+        eventually(lambda: in_history("settled") == b"1", "one more round", seconds=60)
+        write(client, "/settled", b"2")
+        write(client, "/settled", b"3")
+        client.send(xs.WRITE, b"/value\0crash-later")
+        # A sanitizer takes seconds to describe each of the two deaths.
+        eventually(lambda: "killed the server 2 times" in box.log(), "history given up", seconds=60)
+        client = box.client()
+        self.assertEqual(read(client, "/before"), b"1")
+        self.assertEqual(read(client, "/value"), b"crash-later")
+        # It is nobody's fault, and tried again at the next start, with the tree as it is by then.
+        self.assertEqual(write(client, "/value", b"harmless"), b"OK\0")
+        kill_server(box)
+        client = box.client()
+        self.assertEqual(write(client, "/after", b"2"), b"OK\0")
+        eventually(lambda: in_history("after") == b"2", "the last change in the history", seconds=60)
+        self.assertNotIn("suspect", box.log())
 
 
 if __name__ == "__main__":

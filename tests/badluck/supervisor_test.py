@@ -3,6 +3,7 @@
 """The keeper: clients that connect while the server is dead wait and are served; who is told what
 and when at a start."""
 
+import fcntl
 import os
 import signal
 import socket
@@ -44,6 +45,28 @@ class Kills(unittest.TestCase):
         self.box = Box("--supervise")
         self.addCleanup(self.box.stop)
         self.box.start()
+
+    def test_a_tool_that_reads_the_area_just_then(self):
+        """It holds the lock for an instant, and the keeper does not give up."""
+        client = self.box.client()
+        write(client, "/kept", b"v")
+        for seconds in (0.3, 2):  # longer than a server waits, too
+            tool = threading.Thread(target=self.hold_lock, args=(seconds,))
+            tool.start()
+            eventually(self.is_lock_awaited, "that the tool waits for the lock")
+            kill_server(self.box)
+            tool.join()
+            self.assertEqual(read(self.box.client(), "/kept"), b"v")
+
+    def is_lock_awaited(self):
+        inode = os.stat(os.path.join(self.box.area, "lock")).st_ino
+        with open("/proc/locks", encoding="ascii") as locks:
+            return any("-> FLOCK" in line and f":{inode} " in line for line in locks)
+
+    def hold_lock(self, seconds):
+        with open(os.path.join(self.box.area, "lock"), encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            time.sleep(seconds)
 
     def test_a_hundred_kills(self):
         connector = Connector(self.box)
@@ -108,15 +131,6 @@ class Kills(unittest.TestCase):
             times.append(time.monotonic() - begin)
         self.assertLess(sorted(times)[5], 0.5, times)
 
-    def test_transactions_and_watches_of_socket_clients_go_with_them(self):
-        client = self.box.client()
-        tx = int(client.call(xs.TRANSACTION_START, b"\0")[:-1])
-        self.assertEqual(write(client, "/never/committed", b"x", tx), b"OK\0")
-        kill_server(self.box)
-        with self.assertRaises(xs.Closed):
-            client.recv()
-        self.assertEqual(read(self.box.client(), "/never/committed"), "ENOENT")
-
     def test_server_that_ends_by_other_signals_is_restarted(self):
         for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS):
             dead = self.box.server_pid()
@@ -139,6 +153,24 @@ class Kills(unittest.TestCase):
         self.box.kill()
         os.kill(server, signal.SIGTERM)
         eventually(lambda: not alive(server), "the server's end")
+
+
+class NotKept(unittest.TestCase):
+    """--close-clients: a socket ends with its server."""
+
+    def setUp(self):
+        self.box = Box("--supervise", "--close-clients")
+        self.addCleanup(self.box.stop)
+        self.box.start()
+
+    def test_transactions_and_watches_go_with_it(self):
+        client = self.box.client()
+        tx = int(client.call(xs.TRANSACTION_START, b"\0")[:-1])
+        self.assertEqual(write(client, "/never/committed", b"x", tx), b"OK\0")
+        kill_server(self.box)
+        with self.assertRaises(xs.Closed):
+            client.recv()
+        self.assertEqual(read(self.box.client(), "/never/committed"), "ENOENT")
 
 
 class Start(unittest.TestCase):

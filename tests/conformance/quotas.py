@@ -4,7 +4,7 @@
 
 import sys
 
-from script import OK, Bind, OneOf, main, rule
+from script import OK, Bind, OneOf, main, ours_only, rule
 
 
 def watch(who, path, answer=OK):
@@ -94,7 +94,8 @@ rule("A.7-M", "--path-max", ("g3", 0, "WRITE " + "a" * 40 + "|", OK),
 rule("A.7-Q", "--quota transaction-nodes", ("g3", 0, "WRITE a|", OK), ("g3", 0, "WRITE b|", OK),
      ("g3", 0, "WRITE c|", OK), ("g3", 0, "START |", Bind("t")), ("g3", "t", "READ a|", ""),
      ("g3", "t", "READ b|", ""), ("g3", "t", "READ c|", "ENOSPC"),
-     ("s", 0, "GET_QUOTA memory|", "3000000|"), ("s", 0, "GET_QUOTA soft-memory|", "1000000|"),
+     ours_only("newer", ("s", 0, "GET_QUOTA memory|", "3000000|"),
+               ("s", 0, "GET_QUOTA soft-memory|", "1000000|")),
      domains=(3,), options=("-Q", "transaction-nodes=2", "--quota=memory=3000000",
                             "-q", "memory=1000000"))
 

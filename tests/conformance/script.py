@@ -4,11 +4,17 @@
 A row is `(who, tx, request, expected, events)`; the last may be left out:
 - who: "s", "s2", ... are privileged socket clients, "g3" is the guest of domid 3;
 - tx: 0, a number, or the name given to a transaction by Bind;
-- request: "OP payload" where every "|" stands for a NUL, or (OP or number, bytes);
+- request: "OP payload" where every "|" stands for a NUL, or (OP or number, bytes). "$9" in it
+  stands for "9|<gfn>|<port>", what INTRODUCE needs to know of domain 9, and "$port9" for its port;
+  the domain is created if there is none;
 - expected: the error's name, or the payload ("|" again a NUL), or one of the matchers below;
 - events: {who: ["path|token", ...]}; a list is in order, a set is not. No other event may
   arrive at any client. Events of the requester come before its reply, WATCH's after it.
-A row can also be a list of rows, or a function that is given the world.
+A row can also be a list of rows, or a function that is given the world. With who "x" it is the
+hypervisor that acts: ("x", 0, "shutdown 3", OK, events).
+
+The same rows run on Debian's C xenstored 4.17. Where that answers otherwise, the row says so with
+Differs or ours_only, and names the reason, a key of the table in differences.py.
 
 That nothing else arrived is known without waiting: after every row each client makes a round
 trip of its own, and what was queued for it before comes first.
@@ -21,14 +27,16 @@ import traceback
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "support"))
+import differences  # noqa: E402
 import xs  # noqa: E402
 
-BINARY = "xenstored-with-guests"
+PEER = os.environ.get("XENSTORED_PEER", "ours")  # or "c": Debian's xenstored 4.17
 ERRORS = set("EINVAL EACCES EEXIST EISDIR ENOENT ENOMEM ENOSPC EIO ENOTEMPTY ENOSYS EROFS "
              "EBUSY EAGAIN EISCONN E2BIG EPERM".split())
 ALIASES = {"START": xs.TRANSACTION_START, "END": xs.TRANSACTION_END,
            "PART": xs.DIRECTORY_PART, "IS_INTRODUCED": xs.IS_DOMAIN_INTRODUCED}
 CLOSED = "(connection closed)"
+SERIAL_OF_BARRIERS = 0x80000001  # rows count theirs up from 1
 
 
 def wire(text):
@@ -97,6 +105,36 @@ class Bind:
         return f"<id of transaction {self.name}{f' = {self.number}' if self.number else ''}>"
 
 
+class Differs:
+    """What we answer (or send), and what 4.17 does; `why` is a key of differences.REASONS.
+
+    Stands for a row's expectation, or for its events. Both are asserted, each on its daemon."""
+
+    def __init__(self, ours, c, why):
+        assert why in differences.REASONS and (ours != c), why
+        self.ours, self.c, self.why = ours, c, why
+
+
+class OursOnly:
+    """Rows that are not played to 4.17; `why` as in Differs."""
+
+    def __init__(self, why, rows):
+        assert why in differences.REASONS, why
+        self.why, self.rows = why, rows
+
+
+def ours_only(why, *rows):
+    return OursOnly(why, rows)
+
+
+def known(expected):
+    """What this daemon is expected to do, where the two differ."""
+    if not isinstance(expected, Differs):
+        return expected
+    differences.met(expected.why)
+    return getattr(expected, PEER)
+
+
 OK = "OK|"
 EMPTY_PART = Check("generation, then the end", lambda got, _: re.fullmatch(rb"[0-9]+\0\0", got))
 ANYTHING = Check("any successful reply", lambda payload, world: True)
@@ -117,11 +155,11 @@ def show_expected(expected):
 
 
 class World:
-    """A fresh daemon and the clients that talk to it."""
+    """A fresh daemon on a machine of its own, and the clients that talk to it."""
 
-    def __init__(self, options=(), domains=(), **popen):
-        self.daemon = xs.Daemon(*options, binary=BINARY)
-        self.popen, self.domains = popen, domains
+    def __init__(self, options=(), domains=(), peer=PEER, **popen):
+        self.daemon = xs.HostedDaemon(*options, peer=peer)
+        self.peer, self.popen, self.domains = peer, popen, domains
         self.clients, self.transactions = {}, {}
         self.serial = 0
 
@@ -143,10 +181,9 @@ class World:
     def rundir(self):
         return self.daemon.rundir
 
-    def create_domain(self, domid):
-        """From now on this domid (20000 or more) exists; see tests/support/guests_main.cc."""
-        with open(os.path.join(self.rundir, f"exists-{domid}"), "w", encoding="ascii"):
-            return []
+    @property
+    def machine(self):
+        return self.daemon.machine
 
     def close_all(self):
         for client in self.clients.values():
@@ -161,7 +198,9 @@ class World:
         return self.clients[who]
 
     def close(self, who):
-        self.clients.pop(who).close()
+        client = self.clients.pop(who, None)
+        if client is not None:
+            client.close()
 
     def restart(self):
         """kill -9, then a new daemon on the same directory; all clients are gone."""
@@ -174,7 +213,7 @@ class World:
 
     def call(self, who, request, tx=0):
         """One request; its payload, or the error's name. Events on the way are dropped."""
-        op, payload = parse(request)
+        op, payload = parse(self.with_domains(request))
         return self.client(who).call(op, payload, tx=self.transactions.get(tx, tx))
 
     def ok(self, who, request, tx=0):
@@ -186,9 +225,18 @@ class World:
     def start(self, who, name):
         self.transactions[name] = int(self.ok(who, "START |")[:-1])
 
+    def with_domains(self, request):
+        """The request with what INTRODUCE needs of the domains named with "$"."""
+        if isinstance(request, tuple) or "$" not in request:
+            return request
+        request = re.sub(r"\$(\d+)", lambda found: "{}|{}|{}".format(
+            found[1], *self.machine.ring_of(int(found[1]))), request)
+        return re.sub(r"\$port(\d+)", lambda found: str(self.machine.ring_of(int(found[1]))[1]),
+                      request)
+
     def introduce(self, domid):
         """A domain with a home of its own, as the toolstack makes it."""
-        self.ok("s", f"INTRODUCE {domid}|0|1|")
+        self.ok("s", f"INTRODUCE ${domid}|")
         self.ok("s", f"MKDIR /local/domain/{domid}|")
         self.ok("s", f"SET_PERMS /local/domain/{domid}|n{domid}|")
 
@@ -214,29 +262,57 @@ class World:
 
     # The rows.
 
-    def exchange(self, who, tx, request):
-        """Sends one request; (reply, {who: events}, problems found on the way)."""
-        op, payload = parse(request)
+    def exchange(self, who, tx, request, meanwhile=None):
+        """Sends one request; (reply, {who: events}, problems found on the way). `meanwhile` is
+        called between request and reply."""
+        if who == "x":
+            return self._act(request)
+        op, payload = parse(self.with_domains(request))
         client = self.client(who)
         tx_id = self.transactions[tx] if isinstance(tx, str) else tx
         self.serial += 1
         problems, events = [], {}
         try:
             client.send(op, payload, tx_id, self.serial)
+            if meanwhile:
+                meanwhile()
             got = self._reply(client, op, tx_id, events.setdefault(who, []), problems)
         except (xs.Closed, BrokenPipeError):
             self.close(who)
             return CLOSED, {}, problems
+        if op in (xs.RELEASE, xs.INTRODUCE) and got == b"OK\0":
+            self.close(f"g{payload.split(bytes(1))[0].decode()}")
         early = len(events[who])
-        if op != xs.WATCH and early < len(self._drain(who, op, events[who])):
+        if op != xs.WATCH and early < len(self._drain(who, events[who])) and not (
+                op == xs.RELEASE and self._differs("release-order")):
             problems.append("events of the requester came after its reply")
         if op == xs.WATCH:
             if early:
                 problems.append("an event came before WATCH's reply")
-            self._drain(who, op, events[who])
-        for other in [name for name in self.clients if name != who]:
-            self._drain(other, op, events.setdefault(other, []))
+            self._drain(who, events[who])
+        self._drain_all_but(who, events)
         return got, {name: seen for name, seen in events.items() if seen}, problems
+
+    def _differs(self, why):
+        """True on 4.17, and notes that it is different there."""
+        if self.peer == "c":
+            differences.met(why)
+        return self.peer == "c"
+
+    def _act(self, request):
+        """The hypervisor does something of which no client is told in a reply."""
+        command, *rest = request.split()
+        for domid in rest if command in ("destroy", "dying") else ():
+            self.close(f"g{domid}")
+        self.machine.act(request)
+        events = {}
+        for _ in range(2):  # it may be noticed in the same turn as the first barrier, but after it
+            self.more_events(events)
+        return wire(OK), {name: seen for name, seen in events.items() if seen}, []
+
+    def more_events(self, events):
+        """Appends what each client has been sent by now to its list in {who: events}."""
+        self._drain_all_but(None, events)
 
     def _reply(self, client, op, tx_id, events, problems):
         while True:
@@ -257,29 +333,35 @@ class World:
                 problems.append(f"rule 4: reply of type {kind} to a request of type {op}")
             return data
 
-    def _drain(self, who, op, events):
+    def _drain(self, who, events):
         """Appends the events that are queued for `who`; returns `events`."""
-        client = self.clients[who]
-        self.serial += 1
-        try:
-            client.send(xs.GET_DOMAIN_PATH, b"0\0", 0, self.serial)
-            while True:
-                kind, req, _, data = client.recv()
-                if kind != xs.WATCH_EVENT:
-                    assert req == self.serial, f"{who} was sent a reply it did not wait for"
-                    return events
-                events.append(data)
-        except (xs.Closed, BrokenPipeError):
-            # A domain that goes, or is introduced again, may lose its stream; nobody else may.
-            if who[0] != "g" or op not in (xs.RELEASE, xs.INTRODUCE):
-                raise
-            self.close(who)
-            return events
+        self._ask_for_events(who)
+        return self._take_events(who, events)
+
+    def _drain_all_but(self, who, events):
+        """The same for all others; `events` is {who: list}."""
+        others = [name for name in self.clients if name != who]
+        for name in others:
+            self._ask_for_events(name)
+        for name in others:
+            self._take_events(name, events.setdefault(name, []))
+
+    def _ask_for_events(self, who):
+        self.clients[who].send(xs.GET_DOMAIN_PATH, b"0\0", 0, SERIAL_OF_BARRIERS)
+
+    def _take_events(self, who, events):
+        while True:
+            kind, req, _, data = self.clients[who].recv()
+            if kind != xs.WATCH_EVENT:
+                assert req == SERIAL_OF_BARRIERS, f"{who} was sent a reply it did not wait for"
+                return events
+            events.append(data)
 
     def run_row(self, row):
         """What is wrong with the answer to one row: a list of lines, empty if nothing."""
         who, tx, request, expected, *rest = row
-        wanted = {name: seen for name, seen in (rest[0] if rest else {}).items() if seen}
+        expected, hoped_for = known(expected), known(rest[0] if rest else {})
+        wanted = {name: seen for name, seen in hoped_for.items() if seen}
         got, events, problems = self.exchange(who, tx, request)
         if not matches(expected, got, self):
             problems.append(f"reply:  expected {show_expected(expected)}\n"
@@ -295,17 +377,20 @@ class World:
 
 
 class Rule:
-    def __init__(self, number, title, rows, domains, options):
+    def __init__(self, number, title, rows, domains, options, only):
         self.number, self.title, self.rows = number, title, rows
-        self.domains, self.options = domains, options
+        self.domains, self.options, self.only = domains, options, only
 
 
 RULES = []
 
 
-def rule(number, title, *rows, domains=(), options=()):
-    """Adds a script: `rows` on a fresh daemon in which `domains` are introduced."""
-    RULES.append(Rule(number, title, rows, domains, options))
+def rule(number, title, *rows, domains=(), options=(), only=None):
+    """Adds a script: `rows` on a fresh daemon in which `domains` are introduced.
+
+    With `only`, a key of differences.REASONS, it is not played to 4.17."""
+    assert only is None or only in differences.REASONS, only
+    RULES.append(Rule(number, title, rows, domains, options, only))
 
 
 def write(path, perms=None, value=""):
@@ -325,9 +410,15 @@ def close(who):
 
 
 def flat(rows):
+    """The single rows, without those that this daemon is not asked."""
     for row in rows:
         if isinstance(row, list):
             yield from flat(row)
+        elif isinstance(row, OursOnly):
+            if PEER == "ours":
+                yield from flat(row.rows)
+            else:
+                differences.met(row.why)
         else:
             yield row
 
@@ -377,6 +468,9 @@ def main():
     """Runs all rules, or those whose number or title contains one of the arguments."""
     chosen = [r for r in RULES if not sys.argv[1:] or
               any(word in f"{r.number} {r.title}" for word in sys.argv[1:])]
+    for skipped in [r for r in chosen if r.only and PEER != "ours"]:
+        differences.met(skipped.only)
+        chosen.remove(skipped)
     bad = 0
     for this in chosen:
         failures = run_rule(this)
@@ -385,4 +479,6 @@ def main():
             print("\n".join(failures), flush=True)
     rows = sum(len(list(flat(r.rows))) for r in chosen)
     print(f"{len(chosen)} rules, {rows} rows, {bad} rules failed")
+    if PEER != "ours":
+        print(differences.summary())
     return 1 if bad or not chosen else 0

@@ -6,8 +6,9 @@ import struct
 import time
 import unittest
 
+import ring_page
 import script
-from script import World, parse, xs
+from script import parse, xs
 
 
 def frame(op, payload=b"", tx=0, req=0):
@@ -19,6 +20,22 @@ def frame(op, payload=b"", tx=0, req=0):
 def frames(requests, tx=0):
     """The bytes of requests written as in rows."""
     return b"".join(frame(*parse(request), tx) for request in requests)
+
+
+class World(script.World):
+    """A world with raw rings in it."""
+
+    notifier = None
+
+    def ring(self, domid):
+        """A domain's page as it is now; with empty hands, whoever held it before."""
+        self.notifier = self.notifier or ring_page.Notifier(self.machine)
+        return ring_page.Ring(self.machine, self.notifier, domid)
+
+    def __exit__(self, *_):
+        if self.notifier:
+            self.notifier.stop()
+        super().__exit__()
 
 
 class WorldTest(unittest.TestCase):
@@ -44,7 +61,8 @@ class WorldTest(unittest.TestCase):
 
     def burst(self, who, requests, tx=0):
         """Sends all requests while reading; the replies (payload or error) in order."""
-        return pump(self.world.client(who), frames(requests, tx), len(requests))[0]
+        data = frames(map(self.world.with_domains, requests), tx)
+        return pump(self.world.client(who), data, len(requests))[0]
 
 
 def split(data):

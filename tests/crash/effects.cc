@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // libeffects.so, preloaded into a server by `xs-crash --every-effect`: counts
-// every call that changes the journal or touches a socket, and ends the process
-// with SIGKILL before or after the one that it was told to.
+// every call that changes the journal, touches a socket, or goes to the hypervisor,
+// and ends the process with SIGKILL before or after the one that it was told to.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <lmdb.h>
@@ -10,7 +10,12 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
+extern "C" {  // these headers do not say it themselves
+#include <xenevtchn.h>
+#include <xengnttab.h>
+}
 
+#include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -57,9 +62,12 @@ class Effect {
   std::uint64_t number_ = 0;
 };
 
-bool is_socket(int fd) {
+/// Where events arrive and ports are unmasked.
+std::atomic<int> event_channels{-1};
+
+bool is_door(int fd) {
   struct stat status;
-  return ::fstat(fd, &status) == 0 && S_ISSOCK(status.st_mode);
+  return fd == event_channels || (::fstat(fd, &status) == 0 && S_ISSOCK(status.st_mode));
 }
 
 template <class Function>
@@ -190,13 +198,13 @@ ssize_t sendmsg(int fd, const msghdr* message, int flags) {
 
 ssize_t write(int fd, const void* data, size_t size) {
   REAL(write);
-  const Effect effect("write", is_socket(fd));
+  const Effect effect("write", is_door(fd));
   return real(fd, data, size);
 }
 
 ssize_t writev(int fd, const iovec* parts, int count) {
   REAL(writev);
-  const Effect effect("writev", is_socket(fd));
+  const Effect effect("writev", is_door(fd));
   return real(fd, parts, count);
 }
 
@@ -220,14 +228,76 @@ ssize_t recvmsg(int fd, msghdr* message, int flags) {
 
 ssize_t read(int fd, void* data, size_t size) {
   REAL(read);
-  const Effect effect("read", is_socket(fd));
+  const Effect effect("read", is_door(fd));
   return real(fd, data, size);
 }
 
 ssize_t readv(int fd, const iovec* parts, int count) {
   REAL(readv);
-  const Effect effect("readv", is_socket(fd));
+  const Effect effect("readv", is_door(fd));
   return real(fd, parts, count);
+}
+
+int xenevtchn_fd(xenevtchn_handle* handle) {
+  REAL(xenevtchn_fd);
+  return event_channels = real(handle);
+}
+
+int xenevtchn_notify(xenevtchn_handle* handle, evtchn_port_t port) {
+  REAL(xenevtchn_notify);
+  const Effect effect("xenevtchn_notify");
+  return real(handle, port);
+}
+
+xenevtchn_port_or_error_t xenevtchn_bind_interdomain(xenevtchn_handle* handle, uint32_t domid,
+                                                     evtchn_port_t port) {
+  REAL(xenevtchn_bind_interdomain);
+  const Effect effect("xenevtchn_bind_interdomain");
+  return real(handle, domid, port);
+}
+
+xenevtchn_port_or_error_t xenevtchn_bind_virq(xenevtchn_handle* handle, unsigned virq) {
+  REAL(xenevtchn_bind_virq);
+  const Effect effect("xenevtchn_bind_virq");
+  return real(handle, virq);
+}
+
+int xenevtchn_unbind(xenevtchn_handle* handle, evtchn_port_t port) {
+  REAL(xenevtchn_unbind);
+  const Effect effect("xenevtchn_unbind");
+  return real(handle, port);
+}
+
+xenevtchn_port_or_error_t xenevtchn_pending(xenevtchn_handle* handle) {
+  REAL(xenevtchn_pending);
+  const Effect effect("xenevtchn_pending");
+  return real(handle);
+}
+
+int xenevtchn_unmask(xenevtchn_handle* handle, evtchn_port_t port) {
+  REAL(xenevtchn_unmask);
+  const Effect effect("xenevtchn_unmask");
+  return real(handle, port);
+}
+
+void* xengnttab_map_grant_ref(xengnttab_handle* handle, uint32_t domid, uint32_t ref,
+                              int protection) {
+  REAL(xengnttab_map_grant_ref);
+  const Effect effect("xengnttab_map_grant_ref");
+  return real(handle, domid, ref, protection);
+}
+
+int xengnttab_unmap(xengnttab_handle* handle, void* address, uint32_t count) {
+  REAL(xengnttab_unmap);
+  const Effect effect("xengnttab_unmap");
+  return real(handle, address, count);
+}
+
+// Declared by a header that is no ISO C++; the pointers are passed on as they are.
+int xc_domain_getinfolist(void* control, uint32_t first, unsigned count, void* infos) {
+  REAL(xc_domain_getinfolist);
+  const Effect effect("xc_domain_getinfolist");
+  return real(control, first, count, infos);
 }
 
 }  // extern "C"

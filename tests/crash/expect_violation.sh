@@ -9,6 +9,10 @@ if [ "$code" -ne 1 ] || ! echo "$output" | grep -q '^VIOLATION'; then
   echo "the checker did not notice (exit code $code)" >&2
   exit 1
 fi
+if echo "$output" | grep -q '"kills":0,'; then
+  echo "the server was bad before it was killed" >&2
+  exit 1
+fi
 directory=$(echo "$output" | sed -n 's/^VIOLATION.*directory kept: \(.*\))$/\1/p')
 case "$directory" in
   /dev/shm/xs-crash.*) rm -rf "$directory" ;;

@@ -25,6 +25,7 @@ class EncodeAgain : public journal::RecordSink {
   Shown output(const journal::OutputRecord& record) override { return compare(record); }
   Shown special(const journal::SpecialRecord& record) override { return compare(record); }
   Shown setting(const journal::SettingRecord& record) override { return compare(record); }
+  Shown history(const journal::HistoryRecord&) override { std::abort(); }  // not of the database
 
  private:
   template <class Record>

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Reads recorded C xenstored 4.17 traces: what was asked, in which order, and what was answered.
+"""Reads recorded traces of xenstored 4.17: what was asked, in which order, and what was answered.
 
 A trace line shows a payload with its NULs printed as spaces. Answers are compared in that printed
-form; only requests are rebuilt, for which the operation says where the NULs were. Transaction ids
-of requests are not in the trace either: see `_TransactionGuess`."""
+form; only requests are rebuilt, for which the operation says where the NULs were. C xenstored does
+not show the transaction ids of requests either, see `_TransactionGuess`; our daemon does."""
 
 import collections
 import dataclasses
@@ -16,7 +16,8 @@ DIRECTORY = pathlib.Path(__file__).resolve().parent.parent / "traces"
 # but written by us (see ../traces/README.md).
 SERIES = ("traffic", "devices", "remus-sender", "remus-destroy")
 
-_MESSAGE = re.compile(r"\d\d:\d\d:\d\d (c\d+|dom\d+) +(<-|->) ([A-Z_]+) \((.*)\)")
+_MESSAGE = re.compile(r"\d\d:\d\d:\d\d (c\d+|dom\d+) +(<-|->) ([A-Z_]+) \((.*)\)( tx \d+)?")
+_SHOWN_ID = re.compile(r"\) tx \d+$", re.MULTILINE)
 _LIFE = re.compile(r" +(CREATE|DESTROY) (connection|watch|transaction) (\w+)")
 _DROPPED = re.compile(r"dropping duplicate watch (\S+) (\S+) for domain \d+")
 _NOISE = re.compile(r"### PHASE .*|\*\*\*|Checking store \.\.\.|Checking store complete\.")
@@ -70,15 +71,17 @@ class Trace:
     merged: list
 
 
+DOM0_KERNEL = "c1"  # always the first connection the server makes
+
+
 def domid_of(conn):
     """The domid of a guest's connection, None for a socket or dom0's kernel."""
     return int(conn[3:]) if conn.startswith("dom") else None
 
 
 def is_kernel(conn):
-    """True for a connection that a kernel shares among its threads: a guest's, and dom0's own
-    (always the first one the server makes)."""
-    return conn == "c1" or conn.startswith("dom")
+    """True for a connection that a kernel shares among its threads: a guest's, and dom0's own."""
+    return conn == DOM0_KERNEL or conn.startswith("dom")
 
 
 def request_payload(op, text):
@@ -171,18 +174,29 @@ class _DomainWatchers:
         watch.due -= 1
 
 
+class _TransactionIds:
+    """The trace shows them: nothing has to be guessed."""
+
+    def asked(self, step):
+        pass
+
+    def answered(self, step):
+        pass
+
+
 class _Parser:
-    def __init__(self, series):
+    def __init__(self, series, shows_ids):
         self.trace = Trace(series, [], collections.defaultdict(list), [])
         self._unanswered = collections.defaultdict(collections.deque)
-        self._transactions = _TransactionGuess()
+        self._transactions = _TransactionIds() if shows_ids else _TransactionGuess()
         self._watchers = _DomainWatchers(self.trace.steps)
 
     def line(self, line, where):
         if match := _MESSAGE.fullmatch(line):
-            conn, arrow, op, text = match.groups()
+            conn, arrow, op, text, tx = match.groups()
             if arrow == "<-":
-                self._request(Step("request", conn, where, op, text, request_payload(op, text)))
+                self._request(Step("request", conn, where, op, text, request_payload(op, text),
+                                   in_tx=tx is not None))
             else:
                 self._output(conn, Output(op, text, where))
         elif match := _LIFE.fullmatch(line):
@@ -236,11 +250,12 @@ class _Parser:
 
 def load(series, directory=DIRECTORY):
     """Parses all phases of a series, in order. Raises BadTrace."""
-    parser = _Parser(series)
     phases = sorted(directory.glob(f"{series}-[0-9][0-9]-*.txt"))
     if not phases:
         raise BadTrace(f"no phase of {series} in {directory}")
-    for path in phases:
-        for number, line in enumerate(path.read_text("latin-1").splitlines(), 1):
+    texts = [path.read_text("latin-1") for path in phases]
+    parser = _Parser(series, any(_SHOWN_ID.search(text) for text in texts))
+    for path, text in zip(phases, texts):
+        for number, line in enumerate(text.splitlines(), 1):
             parser.line(line, f"{path.name}:{number}")
     return parser.finish()

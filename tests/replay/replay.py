@@ -5,8 +5,8 @@ answer to the one before, and compares all that each connection is sent with wha
 
 `Replay` plays it as it was. `KillReplay` kills the server (SIGKILL) after chosen steps and does
 then what clients do: sockets connect, register their watches and run an interrupted transaction
-again; guests connect to the channel that the kill cut, and retry a transaction when its end says
-EAGAIN. Recorded answers must come back all the same.
+again; guests, and domain 0's kernel, on their rings notice nothing but that a transaction's end
+says EAGAIN, and retry it. Recorded answers must come back all the same.
 
 As a program: `replay.py [--kills all|none|N] [--offset K] [SERIES...]` plays with a kill after
 every step (default), after none, or after every Nth, beginning with step K."""
@@ -14,6 +14,7 @@ every step (default), after none, or after every Nth, beginning with step K."""
 import argparse
 import collections
 import contextlib
+import dataclasses
 import os
 import pathlib
 import signal
@@ -51,9 +52,9 @@ def printed(frame):
 class Peer:
     """One recorded connection, as its client sees it."""
 
-    def __init__(self, name, rundir, outputs):
-        self.name, self.rundir, self.outputs = name, rundir, outputs
-        self.domid = recorded.domid_of(name)
+    def __init__(self, name, daemon, outputs):
+        self.name, self.daemon, self.outputs = name, daemon, outputs
+        self.domid = 0 if name == recorded.DOM0_KERNEL else recorded.domid_of(name)
         self.position = 0  # in outputs
         self.frames = []  # received and not yet compared
         self.watches = []  # payloads, in order of registration
@@ -114,8 +115,11 @@ class Peer:
             reply = self.call(step.op, step.payload, self.tx_id)
             self._expect(step, reply, (step.answer.op, step.answer.text))
 
-    def gather(self):
-        """Makes frames of all that has arrived."""
+    def take_in(self):
+        """Makes frames of all that has been sent. To a guest it comes by its ring and a bridge, so
+        what was published may still be on its way: the guest asks something to know."""
+        if self.client and self.domid is not None:
+            self.barrier()
         while self.client and not self.client.quiet():
             self.frames.append(printed(self.client.recv()))
 
@@ -133,14 +137,20 @@ class Peer:
             self.client = None
 
     def come_back(self):
-        """Connects again after a kill and restores what a kill takes from this kind of client."""
-        self._connect()
+        """Restores what a kill takes from this kind of client."""
         if self.domid is None:
+            self.gather_rest()
+            self._connect()
             self._watch_again()
             if self.tx_id:
                 self.run_transaction_again()
         else:
             self.doomed = self.tx_id != 0
+            self.barrier()
+
+    def barrier(self):
+        """Takes in all that the server had for this client before it answers this."""
+        self.call("GET_DOMAIN_PATH", b"0\0")
 
     def _watch_again(self):
         for payload in self.watches:
@@ -153,12 +163,11 @@ class Peer:
                 raise Difference(f"{self.name}: no first event for {payload}, but {first}")
 
     def _connect(self):
-        """Connects, and waits until the server has accepted that. The guests' socket is the
-        server's own, so after a kill it is gone until the next server makes it."""
+        """Connects, and waits until a server answers."""
         deadline = time.monotonic() + 10
         while True:
             try:
-                self.client = xs.Client(self.rundir, self.domid)
+                self.client = self.daemon.client(self.domid)
                 self.call("GET_DOMAIN_PATH", b"0\0")
                 return
             except (OSError, xs.Closed):
@@ -173,7 +182,7 @@ class Replay:
 
     def __init__(self, trace, daemon):
         self.trace, self.daemon = trace, daemon
-        self.control = daemon.client()  # the hypervisor's voice, and the barrier
+        self.control = daemon.client()  # for barriers
         self.peers = {}
         self.received = []
         self.kills = 0
@@ -182,7 +191,10 @@ class Replay:
         self._merged = collections.Counter(trace.merged)
         self._spare = _SPARE_DOMID
         for number in range(sum(step.kind == "shutdown" for step in trace.steps)):
-            self._control(xs.INTRODUCE, b"%d\0001\0001\0" % (_SPARE_DOMID + number))
+            self._control(xs.INTRODUCE, self._introduction(_SPARE_DOMID + number))
+        for step in trace.steps:  # they exist before they are introduced
+            if step.kind == "introduced":
+                daemon.machine.ring_of(recorded.domid_of(step.conn))
 
     def run(self, progress=lambda done: None):
         """Plays all; raises Difference."""
@@ -210,18 +222,25 @@ class Replay:
     def _settle(self, _index):
         """Waits until everything that the step caused has been sent, and takes it in: a server
         that answers this later request has published all of the earlier one's effects."""
-        self._control(xs.GET_DOMAIN_PATH, b"0\0")
+        for _ in range(2):  # a death may be noticed in the same turn as the first request, after it
+            self._control(xs.GET_DOMAIN_PATH, b"0\0")
         for peer in self.peers.values():
-            peer.gather()
+            peer.take_in()
 
     def _control(self, op, payload):
         reply = self.control.call(op, payload)
         if isinstance(reply, str):
             raise Difference(f"{_NAME.get(op, op)} ({payload}) answered {reply}")
 
+    def _introduction(self, domid):
+        return b"%d\0%d\0%d\0" % (domid, *self.daemon.machine.ring_of(domid))
+
     # What each kind of step does.
 
     def _request(self, step):
+        if step.op == "INTRODUCE":
+            domid = int(step.payload.split(b"\0")[0])
+            step = dataclasses.replace(step, payload=self._introduction(domid))
         reply = self.peers[step.conn].ask(step)
         recorded_answer = (step.answer.op, step.answer.text)
         if recorded_answer == ("ERROR", "EAGAIN ") and reply == ("TRANSACTION_END", "OK "):
@@ -230,7 +249,7 @@ class Replay:
 
     def _connect(self, step):
         self.peers[step.conn] = Peer(
-            step.conn, self.daemon.rundir, self.trace.outputs[step.conn])
+            step.conn, self.daemon, self.trace.outputs[step.conn])
 
     _introduced = _connect
 
@@ -238,13 +257,12 @@ class Replay:
         """The client closes once what came until then has been compared: see _play."""
 
     def _gone(self, step):
-        self._control(xs.RELEASE, b"%d\0" % recorded.domid_of(step.conn))
-        self.peers[step.conn].gather_rest()
+        self.peers[step.conn].close()
+        self.daemon.machine.destroy(recorded.domid_of(step.conn))
 
     def _shutdown(self, _step):
-        """A shutdown only the hypervisor can tell of; the release of a domain that nobody knows
-        has the same effect: one @releaseDomain."""
-        self._control(xs.RELEASE, b"%d\0" % self._spare)
+        """The trace does not tell which domain it was: one that nobody knows."""
+        self.daemon.machine.shut_down(self._spare)
         self._spare += 1
 
     def _finish(self, peer):
@@ -302,8 +320,6 @@ class KillReplay(Replay):
         pid = self._server_pid()
         os.kill(pid, signal.SIGKILL)
         self.kills, self._killed_pid = self.kills + 1, pid
-        for peer in self.peers.values():
-            peer.gather_rest()
         self.control.close()
         self.control = self.daemon.client()
         for peer in self.peers.values():
@@ -335,7 +351,7 @@ class KillReplay(Replay):
 def serve(*options):
     """A daemon for one replay. What it logged is shown if the replay fails."""
     with tempfile.TemporaryFile("w+") as log:
-        daemon = xs.Daemon(*options, binary="xenstored-with-guests")
+        daemon = xs.HostedDaemon(*options)
         try:
             yield daemon.start(stderr=log)
         except BaseException:
@@ -355,7 +371,7 @@ def play(series, kill_after=None, progress=lambda done: None):
         plain.run()
     if kill_after is None:
         return plain
-    with serve("--supervise") as daemon:
+    with serve("--supervise", "--close-clients") as daemon:
         killing = KillReplay(trace, daemon, plain.received, kill_after)
         killing.run(progress)
     return killing

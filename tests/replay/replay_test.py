@@ -19,7 +19,7 @@ _ALLOWED = {
     "remus-sender": {replay.MERGED: 42},
     "remus-destroy": {},
 }
-_STRIDE = 10
+_STRIDE = int(os.environ.get("REPLAY_STRIDE", 10))
 
 
 class Recorded(unittest.TestCase):

@@ -7,6 +7,7 @@ import unittest
 import stock
 
 HELP = ("check\n"
+        "inspect [<cursor>]\n"
         "log on|off\n"
         "logfile <file>\n"
         "memreport [<file>]\n"

@@ -9,7 +9,9 @@ import stock
 PROGRAM = os.path.join(stock.XEN_BIN, "test-xenstore")
 
 
-class TestXenstore(stock.StockTest):
+class TestXenstore:
+    """Goes before a kind of stock test: the way in which the program comes to the daemon."""
+
     def test_all_twelve_pass(self):
         listed = self.run_client(PROGRAM, "--list-tests")
         names = [line[:10].strip() for line in listed.stdout.splitlines()]
@@ -25,10 +27,23 @@ class TestXenstore(stock.StockTest):
         self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
 
     def test_it_leaves_nothing_behind(self):
-        self.expect("xenstore-write /local/domain/0/name dom0")
-        before = self.run_client("xenstore-ls", "-f").stdout
+        self.expect("xenstore-write name me")
+        before = self.run_client("xenstore-ls", "-f", self.home).stdout
         self.assertEqual(self.run_client(PROGRAM).returncode, 0)
-        self.assertEqual(self.run_client("xenstore-ls", "-f").stdout, before)
+        self.assertEqual(self.run_client("xenstore-ls", "-f", self.home).stdout, before)
+
+
+class OverTheSocket(TestXenstore, stock.StockTest):
+    home = "/"
+
+
+class OverDomain0sRing(TestXenstore, stock.OnRingTest):
+    home = "/"
+
+
+class InAGuest(TestXenstore, stock.OnRingTest):
+    domid = 3
+    home = "/local/domain/3"
 
 
 if __name__ == "__main__":

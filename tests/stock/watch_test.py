@@ -56,7 +56,7 @@ class Watch(Watching):
 
 
 class WatchAndKill(Watching):
-    daemon_options = ("--supervise",)
+    daemon_options = ("--supervise", "--close-clients")
 
     def kill_server(self):
         pid_file = os.path.join(self.daemon.rundir, "xenstored-server.pid")

@@ -9,10 +9,10 @@ using Execute = store::Answer<void>(store::Store* self, const store::TreeOp& op,
                                     const store::Caller& caller, const store::Limits* limits,
                                     std::string& reply);
 // NOLINTBEGIN(bugprone-reserved-identifier): the names are the linker's.
-extern "C" Execute __real_execute asm(
+Execute __real_execute asm(
     "__real__ZN5store5Store7executeERKNS_6TreeOpERKNS_6CallerEPKNS_6LimitsERNSt7__cxx1112basic_"
     "stringIcSt11char_traitsIcESaIcEEE");
-extern "C" Execute __wrap_execute asm(
+Execute __wrap_execute asm(
     "__wrap__ZN5store5Store7executeERKNS_6TreeOpERKNS_6CallerEPKNS_6LimitsERNSt7__cxx1112basic_"
     "stringIcSt11char_traitsIcESaIcEEE");
 

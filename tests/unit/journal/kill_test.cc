@@ -29,7 +29,7 @@ constexpr std::uint64_t kGroup = 40;
 constexpr std::uint64_t kGrowths = 400;
 
 /// Commit number `n`: all nodes of the group get this number as their value;
-/// one output comes, an earlier one goes, one large value changes its size; and
+/// one output comes, an earlier one goes, large values change their sizes; and
 /// at first the tree grows now and then, so that the file does too.
 void put_turn(Journal& journal, std::uint64_t n) {
   const std::string value = std::to_string(n);
@@ -38,6 +38,10 @@ void put_turn(Journal& journal, std::uint64_t n) {
   }
   journal.put(Node{.generation = n, .value = std::string(n * 131 % kValueMax, 'l')}.record(2));
   journal.put(OutputRecord{ConnId{1}, n, value});
+  journal.put(ConnectionRecord{.conn = ConnId{1},
+                               .in_off = static_cast<std::uint32_t>(n),
+                               .partial = std::string(n * 977 % kFrameMax, 'p'),
+                               .out = std::string(n * 577 % kInlineOutMax, 'o')});
   if (n > 5) journal.erase_output(ConnId{1}, n - 5);
   if (n % 4 == 0 && n / 4 <= kGrowths) {
     for (std::uint64_t i = 0; i < 50; ++i) {
@@ -67,6 +71,10 @@ std::uint64_t number_of(const State& state) {
     EXPECT_EQ(state.nodes.at(id * 13).value, std::to_string(n));
   }
   EXPECT_EQ(state.nodes.at(2).value.size(), n * 131 % kValueMax);
+  const ConnectionRecord& connection = state.connections.at(ConnId{1});
+  EXPECT_EQ(connection.in_off, n);
+  EXPECT_EQ(connection.partial.size(), n * 977 % kFrameMax);
+  EXPECT_EQ(connection.out.size(), n * 577 % kInlineOutMax);
   EXPECT_EQ(state.outputs.size(), std::min<std::uint64_t>(n, 5));
   EXPECT_EQ(state.outputs.rbegin()->first.second, n);
   EXPECT_EQ(state.nodes.size(), kGroup + 1 + std::min(n / 4, kGrowths) * 50);
@@ -88,8 +96,9 @@ TEST(Kill, AcknowledgedCommitsAreThereAndNoneIsHalfThere) {
       ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
   ASSERT_NE(shared, MAP_FAILED);
   std::mt19937_64 random(5);
+  constexpr int kRounds = 80 / kSanitizerFactor;
   int killed_at_work = 0;
-  for (int round = 0; round < 200; ++round) {
+  for (int round = 0; round < kRounds; ++round) {
     const std::uint64_t before = shared->acknowledged;
     const pid_t child = ::fork();
     if (child == 0) commit_for_ever(area.options(), *shared);
@@ -115,7 +124,7 @@ TEST(Kill, AcknowledgedCommitsAreThereAndNoneIsHalfThere) {
     if (::testing::Test::HasFailure()) break;
   }
   ::munmap(shared, 4096);
-  EXPECT_GE(killed_at_work, 150);
+  EXPECT_GE(killed_at_work, kRounds * 3 / 4);
 }
 
 }  // namespace

@@ -69,7 +69,19 @@ TEST(Records, OthersComeBackAsTheyWere) {
                           .depth = std::numeric_limits<std::int32_t>::max()};
   EXPECT_EQ(through(watch).watches.at({ConnId{0}, 0}), watch);
 
-  const OutputRecord output{ConnId{1}, 2, std::string(kFrameMax, 'x')};
+  const ConnectionRecord connection{.conn = ConnId{9},
+                                    .domid = Domid{0x7FEF},
+                                    .next_tx = UINT32_MAX,
+                                    .open_tx = std::vector<TxId>(kOpenTxMax, TxId{UINT32_MAX}),
+                                    .in_off = UINT32_MAX,
+                                    .partial = std::string(kFrameMax, 'p'),
+                                    .out_off = 1,
+                                    .out = std::string(kInlineOutMax, 'o'),
+                                    .is_resetting = true,
+                                    .error = UINT8_MAX};
+  EXPECT_EQ(through(connection).connections.at(connection.conn), connection);
+
+  const OutputRecord output{ConnId{1}, 2, std::string(kOutputMax, 'x')};
   EXPECT_EQ(through(output).outputs.at({ConnId{1}, 2}), output);
 }
 
@@ -107,8 +119,14 @@ TEST(Records, BeyondALimitIsRefused) {
   node.name.clear();
   node.perms.clear();
   EXPECT_FALSE(append_value(node.record(1), out));
-  EXPECT_FALSE(append_value(OutputRecord{ConnId{1}, 1, std::string(kFrameMax + 1, 'f')}, out));
+  EXPECT_FALSE(append_value(OutputRecord{ConnId{1}, 1, std::string(kOutputMax + 1, 'f')}, out));
+  ConnectionRecord connection{.partial = std::string(kFrameMax + 1, 'p')};
+  EXPECT_FALSE(append_value(connection, out));
+  connection.partial.clear();
+  connection.out.assign(kInlineOutMax + 1, 'o');
+  EXPECT_FALSE(append_value(connection, out));
   EXPECT_FALSE(append_value(SettingRecord{"", "v"}, out));
+  EXPECT_FALSE(append_value(SettingRecord{"a piece\1", "v"}, out));
   EXPECT_FALSE(append_value(WatchRecord{.conn = ConnId{1}, .depth = -2}, out));
 }
 
@@ -122,6 +140,16 @@ TEST(Records, EveryShortenedRecordIsRefusedOrAnother) {
   }
   for (std::size_t size = 0; size < key.size(); ++size) {
     EXPECT_FALSE(decode_node(key.substr(0, size), value, perms).has_value()) << size;
+  }
+}
+
+TEST(Records, UnknownFlagsOfAConnectionAreRefused) {
+  const ConnectionRecord record{.conn = ConnId{1}, .is_resetting = true};
+  std::string value = value_of(record);
+  ASSERT_EQ(value[8], 1);
+  for (const char flags : {'\2', '\3', '\x81'}) {
+    value[8] = flags;
+    EXPECT_FALSE(decode_connection(key_of(record), value).has_value());
   }
 }
 

@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <functional>
 #include <random>
+#include <utility>
 
 #include "journal/journal.h"
 #include "tests/unit/journal/support.h"
@@ -47,18 +48,50 @@ class Workload {
     const std::uint64_t id = random_id();
     if (static_cast<int>(random_() % 100) < puts_of_100) {
       put(id);
-    } else if (journal_.reserve(journal_.space_for_removals(1), Purpose::kRemoval)) {
-      journal_.erase_node(NodeId{id});
-      model.nodes.erase(id);
+    } else if (journal_.reserve(Journal::space_for_removals(1), Purpose::kRemoval)) {
+      erase(id);
       ++kept;
     } else {
       ++refused_removals;
     }
   }
 
+  /// One number in eight is that of an output, the others are nodes.
+  static bool is_output(std::uint64_t id) { return id % 8 == 0; }
+
+  void erase(std::uint64_t id) {
+    if (is_output(id)) {
+      journal_.erase_output(ConnId{1}, id);
+      model.outputs.erase({ConnId{1}, id});
+    } else {
+      journal_.erase_node(NodeId{id});
+      model.nodes.erase(id);
+    }
+  }
+
   void put(std::uint64_t id) {
+    if (is_output(id)) {
+      put_output(id);
+    } else {
+      put_node(id);
+    }
+  }
+
+  void put_output(std::uint64_t id) {
+    const std::size_t size = random_() % 4 == 0 ? random_() % (kOutputMax + 1) : random_() % 300;
+    if (!journal_.reserve(Journal::space_for_put(size))) {
+      ++refused_puts;
+      return;
+    }
+    const OutputRecord output{ConnId{1}, id, std::string(size, static_cast<char>('a' + size % 26))};
+    journal_.put(output);
+    model.outputs[{output.conn, id}] = output;
+    ++kept;
+  }
+
+  void put_node(std::uint64_t id) {
     const std::size_t size = random_() % 6 == 0 ? random_() % (kValueMax + 1) : random_() % 60;
-    if (!journal_.reserve(journal_.space_for_put(size + 8))) {
+    if (!journal_.reserve(Journal::space_for_put(size + 8))) {
       ++refused_puts;
       return;
     }
@@ -103,7 +136,7 @@ TEST(Space, AHundredThousandNodesTakeFewBytes) {
   const auto journal = open_loaded(area.options());
   const std::uint64_t count = 100'000;
   for (std::uint64_t id = 1; id <= count; ++id) {
-    ASSERT_TRUE(journal->reserve(journal->space_for_put(26)));
+    ASSERT_TRUE(journal->reserve(Journal::space_for_put(26)));
     journal->put(
         Node{.parent = id / 10, .generation = id, .name = "nodename", .value = "0123456789"}.record(
             id));
@@ -155,7 +188,7 @@ TEST(FullTmpfs, RefusesNewNodesKeepsOldOnesAndLetsRemovalsThrough) {
     State model;
     std::uint64_t id = 1;
     // A small node a commit until there is no room.
-    for (; journal->reserve(journal->space_for_put(20)); ++id) {
+    for (; journal->reserve(Journal::space_for_put(20)); ++id) {
       model.nodes[id] = {.generation = id, .value = "small value"};
       journal->put(model.nodes[id].record(id));
       commit(*journal);
@@ -167,14 +200,14 @@ TEST(FullTmpfs, RefusesNewNodesKeepsOldOnesAndLetsRemovalsThrough) {
     // Removals by ones and tens go on; they make room for new nodes again.
     for (std::uint64_t at = 1; at < id; at += at % 3 == 0 ? 10 : 1) {
       const std::uint64_t count = at % 3 == 0 ? 10 : 1;
-      ASSERT_TRUE(journal->reserve(journal->space_for_removals(count), Purpose::kRemoval)) << at;
+      ASSERT_TRUE(journal->reserve(Journal::space_for_removals(count), Purpose::kRemoval)) << at;
       for (std::uint64_t i = at; i < at + count; ++i) {
         journal->erase_node(NodeId{i});
         model.nodes.erase(i);
       }
       commit(*journal);
     }
-    ASSERT_TRUE(journal->reserve(journal->space_for_put(20)));
+    ASSERT_TRUE(journal->reserve(Journal::space_for_put(20)));
     model.nodes[5] = {.value = "room again"};
     journal->put(model.nodes[5].record(5));
     commit(*journal);
@@ -187,17 +220,17 @@ TEST(FullTmpfs, EverythingCanBeRemovedAtOnce) {
     const TestArea area(where);
     const auto journal = open_loaded(area.options());
     std::uint64_t id = 1;
-    for (; journal->reserve(journal->space_for_put(20)); ++id) {
+    for (; journal->reserve(Journal::space_for_put(20)); ++id) {
       journal->put(Node{.generation = id, .value = "small value"}.record(id));
       commit(*journal);
     }
     // Every other node, so that every leaf is touched; then all the rest. What a
     // commit gives back can be taken again by the second one after it.
     for (const std::uint64_t first : {1U, 2U}) {
-      ASSERT_TRUE(journal->reserve(journal->space_for_removals(id / 2), Purpose::kRemoval));
+      ASSERT_TRUE(journal->reserve(Journal::space_for_removals(id / 2), Purpose::kRemoval));
       for (std::uint64_t at = first; at < id; at += 2) journal->erase_node(NodeId{at});
       commit(*journal);
-      ASSERT_TRUE(journal->reserve(journal->space_for_put(0), Purpose::kRemoval));
+      ASSERT_TRUE(journal->reserve(Journal::space_for_put(0), Purpose::kRemoval));
       journal->put(Node{.generation = first}.record(id + first));
       commit(*journal);
     }
@@ -205,6 +238,133 @@ TEST(FullTmpfs, EverythingCanBeRemovedAtOnce) {
     journal->erase_node(NodeId{id + 2});
     commit(*journal);
     expect_same_on_disk(*journal, State{});
+  });
+}
+
+/// Fills the state until nothing new may come, and the tmpfs with something else.
+void fill_up(Journal& journal, const TestArea& area, State& model) {
+  for (std::uint64_t id = 1; journal.reserve(Journal::space_for_put(20)); ++id) {
+    model.nodes[id] = {.generation = id, .value = "small value"};
+    journal.put(model.nodes[id].record(id));
+    commit(journal);
+  }
+  write_file(area.area() / "filler", std::string(std::size_t{8} << 20, 'f'));
+  ASSERT_FALSE(journal.reserve(Journal::space_for_put(20)));
+}
+
+/// Guests on rings: their output grows, a message at a time, and is read.
+class Rings {
+ public:
+  Rings(Journal& journal, State& model) : journal_(journal), model_(model), random_(11) {
+    for (std::uint64_t id = 1; id <= kGuests; ++id) {
+      model_.connections[ConnId{id}] = {.conn = ConnId{id}};
+    }
+  }
+
+  /// One turn, in which each guest but a few asks something.
+  void ask(std::size_t message_max) {
+    for (std::uint64_t id = 1; id <= kGuests; ++id) {
+      if (random_() % 8 != 0) ask_one(id, 16 + random_() % (message_max - 15));
+    }
+    commit(journal_);
+  }
+
+  /// A guest has read so many of its output records, and all that is inline.
+  void read(std::uint64_t id, std::size_t records) {
+    ConnectionRecord& conn = model_.connections[ConnId{id}];
+    ASSERT_TRUE(journal_.reserve(Journal::space_for_put(0) + Journal::space_for_removals(records),
+                                 Purpose::kRemoval));
+    for (; records > 0; --records) {
+      const auto first = model_.outputs.lower_bound({ConnId{id}, 0});
+      if (first == model_.outputs.end() || first->first.first != ConnId{id}) break;
+      journal_.erase_output(ConnId{id}, first->first.second);
+      conn.out_off += static_cast<std::uint32_t>(first->second.bytes.size());
+      model_.outputs.erase(first);
+    }
+    conn.out.clear();
+    journal_.put(conn);
+    commit(journal_);
+  }
+
+  static constexpr std::uint64_t kGuests = 16;
+  int refused = 0;  ///< requests for which there was no room
+
+ private:
+  void ask_one(std::uint64_t id, std::size_t message) {
+    ConnectionRecord& conn = model_.connections[ConnId{id}];
+    const bool overflows = conn.out.size() + message > kInlineOutMax;
+    const Space space = Journal::space_for_put(kInlineOutMax) +
+                        (overflows ? Journal::space_for_put(kOutputMax) : Space{});
+    if (!journal_.reserve(space, Purpose::kReply)) {
+      commit(journal_);
+      if (!journal_.reserve(space, Purpose::kReply)) {
+        ++refused;
+        return;
+      }
+    }
+    if (overflows) {
+      const OutputRecord output{ConnId{id}, ++seq_, std::exchange(conn.out, {})};
+      journal_.put(output);
+      model_.outputs[{output.conn, output.seq}] = output;
+    }
+    conn.out.append(message, static_cast<char>('a' + random_() % 26));
+    conn.in_off += 40;
+    journal_.put(conn);
+  }
+
+  Journal& journal_;
+  State& model_;
+  std::mt19937_64 random_;
+  std::uint64_t seq_ = 0;
+};
+
+// Readers that are slow by less than the headroom are never refused, however
+// long it goes on.
+TEST(FullTmpfs, RingsWithinTheHeadroomGoOnForEver) {
+  with_tmpfs("6m", [](const std::string& where) {
+    const TestArea area(where);
+    const auto journal = open_loaded(area.options());
+    State model;
+    fill_up(*journal, area, model);
+    Rings rings(*journal, model);
+    for (int turn = 0; turn < 3000 && !::testing::Test::HasFailure(); ++turn) {
+      rings.ask(turn % 500 < 50 ? kFrameMax : 200);
+      // Tides: up to 600 KB altogether, then nearly nothing.
+      const std::size_t keep = turn % 500 < 250 ? 150 : 10;
+      for (std::uint64_t id = 1; model.outputs.size() > keep; id = id % Rings::kGuests + 1) {
+        rings.read(id, 2);
+      }
+    }
+    EXPECT_EQ(rings.refused, 0);
+    expect_same_on_disk(*journal, model);
+  });
+}
+
+TEST(FullTmpfs, RingsBeyondTheHeadroomWaitUntilTheirOutputIsRead) {
+  with_tmpfs("6m", [](const std::string& where) {
+    const TestArea area(where);
+    const auto journal = open_loaded(area.options());
+    State model;
+    fill_up(*journal, area, model);
+    Rings rings(*journal, model);
+    for (unsigned round = 0; round < 40 && !::testing::Test::HasFailure(); ++round) {
+      for (rings.refused = 0; rings.refused < 100;) rings.ask(kFrameMax);
+      std::size_t bytes = 0;
+      for (const auto& [key, output] : model.outputs) bytes += output.bytes.size();
+      EXPECT_GE(bytes, kReplyHeadroomBytes / 2);
+      ASSERT_TRUE(journal->reserve(Journal::space_for_removals(1), Purpose::kRemoval));
+      journal->erase_node(NodeId{round + 1});
+      model.nodes.erase(round + 1);
+      commit(*journal);
+      while (!model.outputs.empty()) {
+        rings.read(raw(model.outputs.begin()->first.first), 1 + round % 9);
+      }
+      for (std::uint64_t id = 1; id <= Rings::kGuests; ++id) rings.read(id, 0);
+      rings.refused = 0;
+      rings.ask(200);
+      EXPECT_EQ(rings.refused, 0);
+    }
+    expect_same_on_disk(*journal, model);
   });
 }
 

@@ -98,10 +98,17 @@ State::Shown State::setting(const SettingRecord& record) {
   return {};
 }
 
+State::Shown State::history(const HistoryRecord& record) {
+  entries.emplace_back(record.entries);
+  last_mark = record.mark;
+  order += 'h';
+  return {};
+}
+
 bool State::same(const State& other) const {
   const auto all = [](const State& s) {
-    return std::tie(s.nodes, s.domains, s.connections, s.watches, s.outputs, s.specials,
-                    s.settings);
+    return std::tie(s.nodes, s.domains, s.connections, s.watches, s.outputs, s.specials, s.settings,
+                    s.entries);
   };
   return all(*this) == all(other);
 }
@@ -161,8 +168,11 @@ void fill(Journal& journal, std::uint64_t count) {
                                .next_tx = 9,
                                .open_tx = {TxId{8}, TxId{9}},
                                .in_off = 4294967295,
+                               .partial = "half a",
                                .out_off = 12,
-                               .partial = "half a"});
+                               .out = "a reply",
+                               .is_resetting = true,
+                               .error = 2});
   for (const std::uint64_t seq : {1U, 2U, 300U}) {
     journal.put(WatchRecord{.conn = ConnId{5},
                             .seq = seq,
@@ -170,10 +180,11 @@ void fill(Journal& journal, std::uint64_t count) {
                             .token = "t",
                             .relative = true,
                             .depth = 2});
-    journal.put(OutputRecord{.conn = ConnId{5}, .seq = seq, .frame = std::string(seq, 'f')});
+    journal.put(OutputRecord{.conn = ConnId{5}, .seq = seq, .bytes = std::string(seq, 'f')});
   }
   journal.put(SpecialRecord{"@releaseDomain", {{store::kDom0, store::Access::kRead, true}}});
   journal.put(SettingRecord{"quota/nodes", "1000"});
+  EXPECT_TRUE(journal.put_history("entries").has_value());
   commit(journal);
 }
 

@@ -16,6 +16,13 @@
 
 namespace journal::testing {
 
+/// What takes long is done the fewer times: the release build does the whole of it.
+#ifdef XENSTORED_IS_SANITIZED
+constexpr int kSanitizerFactor = 8;
+#else
+constexpr int kSanitizerFactor = 1;
+#endif
+
 /// An area on /dev/shm, removed with its owner. `boot` is what counts as boot id.
 class TestArea {
  public:
@@ -61,6 +68,7 @@ class State : public RecordSink {
   Shown output(const OutputRecord& record) override;
   Shown special(const SpecialRecord& record) override;
   Shown setting(const SettingRecord& record) override;
+  Shown history(const HistoryRecord& record) override;
 
   std::map<std::uint64_t, Node> nodes;
   std::map<Domid, DomainRecord> domains;
@@ -69,7 +77,9 @@ class State : public RecordSink {
   std::map<std::pair<ConnId, std::uint64_t>, OutputRecord> outputs;
   std::map<std::string, SpecialRecord> specials;
   std::map<std::string, SettingRecord> settings;
-  /// One letter a record, in the order shown: n d c w o p s.
+  std::vector<std::string> entries;  ///< of history, by commit
+  HistoryMark last_mark;
+  /// One letter a record, in the order shown: h n d c w o p s.
   std::string order;
 
   /// Equal contents.

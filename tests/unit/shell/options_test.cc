@@ -149,7 +149,7 @@ TEST_F(OptionsTest, MistakesAreNamed) {
       {{"-w", "20"}, "watch-event"},
       {{"-w", "watch-event=soon"}, "soon"},
       {{"-e", "x"}, "--event"},
-      {{"--kept=1,2"}, "--kept"},
+      {{"--kept=1,2,3,4"}, "--kept"},
       {{"-N", "extra"}, "extra"},
   };
   for (const auto& row : rows) {
@@ -176,7 +176,7 @@ TEST_F(OptionsTest, RelativeNamesAreTakenFromTheDirectoryOfTheFirstStart) {
   EXPECT_EQ(parse({"-F", "x.pid"}).value().pid_file, here + "/x.pid");
   EXPECT_EQ(parse({"--log", "x.log"}).value().log_to, here + "/x.log");
 
-  const auto server = parse({"--kept=3,4,5,/was/here", "--area", "a", "-F", "x.pid"});
+  const auto server = parse({"--kept=3,4,5,6,7,/was/here", "--area", "a", "-F", "x.pid"});
   ASSERT_TRUE(server.has_value());
   EXPECT_EQ(server.value().area, "/was/here/a");
   EXPECT_EQ(server.value().pid_file, "/was/here/x.pid");

@@ -76,8 +76,8 @@ class Tree {
         remove(op.path);
         return {};
       case Kind::kSetPerms:
+        if (!is_there) return {may_write ? store::WireError::kNoent : store::WireError::kAcces, ""};
         if (!owns(caller, perms)) return {store::WireError::kAcces, ""};
-        if (!is_there) return {store::WireError::kNoent, ""};
         if (!caller.privileged && op.perms[0].domid != node->second.perms[0].domid) {
           return {store::WireError::kPerm, ""};
         }
@@ -97,6 +97,8 @@ class Tree {
     for (const std::string& path : owned) {
       if (nodes.contains(path) && path != "/") remove(path);
     }
+    store::PermEntry& root_owner = nodes["/"].perms[0];
+    if (root_owner.domid == domid) root_owner.domid = store::kDom0;
     for (auto& [path, node] : nodes) {
       for (store::PermEntry& entry : node.perms) entry.stale = entry.stale || entry.domid == domid;
     }

@@ -101,6 +101,26 @@ TEST(Store, CommitFiresEachNodeOnceInOrderOfFirstAccess) {
   EXPECT_THAT(fired, ElementsAre("/b", "/a"));
 }
 
+TEST(Store, CommitOfWhatWasForbiddenInsideAndWouldExceedAQuotaNowIsTriedAgain) {
+  store::Store store;
+  store::Limits none;
+  none[store::Quota::kNodes] = 0;
+  ASSERT_TRUE(run(store, {.kind = Kind::kMkdir, .path = "/d"}).has_value());
+  auto transaction = store.begin();
+  std::string reply;
+  const auto inside =
+      store.execute_in(transaction, {.kind = Kind::kMkdir, .path = "/d/x"}, guest(7), &none, reply);
+  ASSERT_FALSE(inside.has_value());
+  EXPECT_EQ(inside.error(), WireError::kAcces);
+  const store::Perms open{{store::kDom0, store::Access::kBoth}};
+  ASSERT_TRUE(run(store, {.kind = Kind::kSetPerms, .path = "/d", .perms = open}).has_value());
+  std::string conflict;
+  const auto answer = store.commit(transaction, guest(7), &none, conflict);
+  ASSERT_FALSE(answer.has_value());
+  EXPECT_EQ(answer.error(), WireError::kAgain);
+  EXPECT_EQ(conflict, "/d/x");
+}
+
 TEST(Store, AWideDirectoryStaysFindableThroughRemovals) {
   store::Store store;
   const auto path = [](int i) { return "/d/" + std::to_string(i); };
