@@ -87,7 +87,7 @@ class HistoryWriter {
   const Opener open_;
   const std::uint64_t last_number_at_start_;
   const UniqueFd news_;
-  std::atomic<std::uint64_t> noted_{0};
+  std::atomic<std::uint64_t> noted_;
   std::atomic<std::uint64_t> flushed_{0};
   std::atomic<bool> needs_whole_{false};
   std::atomic<bool> has_flushed_{false};

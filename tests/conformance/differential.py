@@ -599,21 +599,28 @@ PLANTS = {"quota": {"ours": tuple("6" if option == "5" else option for option in
 
 def selftest():
     """Whether each planted difference is found, and a session with one shortened."""
+    found = None
     for name, options in PLANTS.items():
         print(f"planted: {name}")
-        for seed in range(1, 20):
-            steps = Author(seed).session()
-            problem = outcome(steps, options, name)[0]
-            if problem:
-                break
-        else:
+        found = first_found(name, options)
+        if not found:
             print(f"the planted {name} was not found")
             return False
-    if len(report(steps, problem, seed, options, name)) > 20:
+    if len(report(*found, options, name)) > 20:
         print("what was planted last was found, but the session is still long")
         return False
     print("all that was planted was found")
     return True
+
+
+def first_found(name, options):
+    """The first session that finds it: its steps, the problem, the seed; or None."""
+    for seed in range(1, 20):
+        steps = Author(seed).session()
+        problem = outcome(steps, options, name)[0]
+        if problem:
+            return steps, problem, seed
+    return None
 
 
 def main():
