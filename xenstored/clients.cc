@@ -17,6 +17,8 @@ namespace {
 /// that asks something has ended by then, and paid nothing.
 constexpr std::uint64_t kYoungUs = 30'000;
 constexpr std::uint64_t kYoungCheckUs = 20'000;
+/// How often it is looked at how many requests they make.
+constexpr std::uint64_t kChooseCallsUs = 100'000;
 /// So that many old enough at once hold nobody up.
 constexpr std::size_t kKeptATurn = 64;
 /// When the keeper does not keep up.
@@ -50,7 +52,19 @@ void Daemon::note_worth_keeping(const Connection& conn) {
   if (clients_ != nullptr && !conn.is_stored()) worth_keeping_.push_back(conn.id);
 }
 
+/// Of few requests each may cost what makes sure that a crash closes nobody. Many are served
+/// by calls that cost less: a crash closes one client at most, the one that is being received
+/// from or sent to at that instant.
+void Daemon::choose_calls() {
+  if (now_us_ < calls_since_us_ + kChooseCallsUs) return;
+  const std::uint64_t rate = kept_received_ * 1'000'000 / (now_us_ - calls_since_us_);
+  kept_calls_ = rate >= options_.sure_rate ? KeptClient::Calls::kPlain : KeptClient::Calls::kNoted;
+  kept_received_ = 0;
+  calls_since_us_ = now_us_;
+}
+
 void Daemon::keep_clients() {
+  choose_calls();
   if (young_check_us_ != 0 && young_check_us_ <= now_us_) {
     young_check_us_ = 0;
     while (!young_.empty() && young_.front().since_us + kYoungUs <= now_us_ &&
@@ -119,9 +133,11 @@ void Daemon::let_go(Connection& conn) {
 void Daemon::tell_keeper() { tell_keeper_us_ = clients_->catch_up() ? 0 : now_us_ + kTellAgainUs; }
 
 void Daemon::save_client(Connection& conn, std::uint64_t commit) {
-  KeptClient::Turn turn{conn.last_tx, {}, conn.is_closing};
-  for (const auto& [id, transaction] : conn.transactions) turn.open_tx.push_back(id);
-  conn.kept->save(turn, output_of(conn.out), commit);
+  saved_turn_.last_tx = conn.last_tx;
+  saved_turn_.is_closed = conn.is_closing;
+  saved_turn_.open_tx.clear();
+  for (const auto& [id, transaction] : conn.transactions) saved_turn_.open_tx.push_back(id);
+  conn.kept->save(saved_turn_, output_of(conn.out), commit);
 }
 
 /// What is to be written of it has room; else it is not kept any more.

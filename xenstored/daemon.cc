@@ -205,9 +205,11 @@ bool Daemon::can_receive(const Connection& conn) const {
 std::string_view Daemon::take_bytes(Connection& conn) {
   if (conn.kept) {
     using Received = KeptClient::Received;
-    const Received received = conn.kept->receive(conn.fd.get(), kept_bytes_);
+    std::string_view bytes;
+    const Received received = conn.kept->receive(conn.fd.get(), bytes, kept_calls_);
+    ++kept_received_;
     if (received == Received::kEnd || received == Received::kError) close(conn);
-    return received == Received::kBytes ? kept_bytes_ : std::string_view();
+    return bytes;
   }
   const ssize_t count = recv(conn.fd.get(), recv_buffer_.data(), recv_buffer_.size(), 0);
   if (count < 0 && (errno == EAGAIN || errno == EINTR)) return {};
@@ -382,7 +384,7 @@ void Daemon::send(Connection& conn) {
   while (!conn.out.empty()) {
     const std::string_view bytes = conn.out.unsent();
     const ssize_t count =
-        conn.kept ? conn.kept->send(conn.fd.get(), bytes)
+        conn.kept ? conn.kept->send(conn.fd.get(), bytes, kept_calls_)
                   : ::send(conn.fd.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     if (count < 0) {
       if (errno == EINTR) continue;

@@ -118,6 +118,7 @@ class Daemon {
   void note_young(const Connection& conn);
   void note_request(Connection& conn);
   void note_worth_keeping(const Connection& conn);
+  void choose_calls();
   void keep_clients();
   void keep(Connection& conn);
   void give_up_keeping(Connection& conn);
@@ -306,6 +307,7 @@ class Daemon {
   std::vector<Connection*> runnable_;
   std::vector<Connection*> dirty_;
   std::vector<Connection*> closing_;
+  KeptClient::Turn saved_turn_;      ///< for save_client()
   std::vector<Connection*> saving_;  ///< kept clients that the commit under way changes
 
   struct Young {
@@ -316,10 +318,12 @@ class Daemon {
   std::uint64_t young_check_us_ = 0;
   std::vector<store::ConnId> worth_keeping_;  ///< from the commit of this turn on
   std::uint64_t tell_keeper_us_ = 0;          ///< when it may keep up again; 0: it does
-  std::string reply_;                         ///< of the request under execution
-  std::string scratch_;                       ///< for making paths absolute
+  KeptClient::Calls kept_calls_ = KeptClient::Calls::kNoted;
+  std::uint64_t kept_received_ = 0;   ///< calls since then
+  std::uint64_t calls_since_us_ = 0;  ///< when it was last looked at how many there are
+  std::string reply_;                 ///< of the request under execution
+  std::string scratch_;               ///< for making paths absolute
   std::string recv_buffer_;
-  std::string kept_bytes_;
   std::vector<store::ConnId> wake_;
 };
 

@@ -22,11 +22,15 @@
 namespace xenstored {
 namespace {
 
-constexpr std::uint64_t kLayout = 0x31544e45494c4358;  // "XCLIENT1", the file's first bytes
+constexpr std::uint64_t kLayout = 0x32544e45494c4358;  // "XCLIENT2"
 constexpr std::size_t kPageBytes = 4096;
 constexpr std::uint64_t kOutboxMin = 8192;
 /// An outbox that grew beyond this is made small again when it is empty.
 constexpr std::uint64_t kOutboxIdleMax = std::uint64_t{1} << 20;
+/// Set in a position while a plain call is under way.
+constexpr std::uint64_t kInDoubt = std::uint64_t{1} << 63;
+/// In place of a position: the kernel notes it.
+constexpr std::uint64_t kNotedByKernel = ~std::uint64_t{0};
 /// More than any connection may have waiting.
 constexpr std::uint64_t kOutboxFileMax = std::uint64_t{64} << 20;
 
@@ -72,10 +76,18 @@ Peer peer_of(int fd) {
   return peer;
 }
 
-/// How far a stream has got: where the last transfer began, and how much it moved, which
-/// the kernel stores in `message.msg_len`. A transfer is prepared in the entry that is
-/// not current; making it current is one store, and moves nothing.
-struct KeptClient::Direction {
+/// How far a stream has got, and the position of the byte that stands first in its buffer.
+/// That changes only while the buffer holds nothing that anybody needs, so that few bytes
+/// at a time stay at its begin, which the processor has at hand.
+struct KeptClient::Stream {
+  std::uint64_t position;
+  std::uint64_t base;
+};
+
+/// Where the last noted transfer began, and how much it moved, which the kernel stores in
+/// `message.msg_len`. A transfer is prepared in the entry that is not current; making it
+/// current is one store, and moves nothing.
+struct KeptClient::Transfers {
   struct Transfer {
     std::uint64_t begin;
     mmsghdr message;
@@ -93,15 +105,18 @@ struct KeptClient::Version {
   std::uint32_t last_tx;
   std::uint16_t is_closed;
   std::uint16_t open_count;
-  std::array<std::uint32_t, kOpenTxMax> open_tx;
 };
 
+/// What each request touches comes first, together.
 struct KeptClient::Page {
+  Stream in;
+  Stream out;
+  Version versions[2];
   std::uint64_t layout;
   std::uint64_t outbox_bytes;
-  Direction in;
-  Direction out;
-  Version versions[2];
+  Transfers in_transfers;
+  Transfers out_transfers;
+  std::array<std::uint32_t, kOpenTxMax> open_tx[2];  ///< of each version
 };
 
 KeptClient::KeptClient(std::string path, Page* page, std::size_t bytes)
@@ -146,8 +161,9 @@ store::Result<std::unique_ptr<KeptClient>, std::string> KeptClient::create(
   std::unique_ptr<KeptClient> kept(new KeptClient(path, page, file_bytes(outbox_bytes)));
   page->outbox_bytes = outbox_bytes;
   put_ring(kept->inbox(), kInboxBytes, 0, in);
-  advance(page->in, in.size());
-  advance(page->out, sent);
+  page->in.position = kept->received_ = in.size();
+  page->out = {sent, out.first};
+  kept->sent_ = sent;
   kept->put_output(out, out.first);
   publish(page->layout, kLayout);
   return kept;
@@ -167,14 +183,18 @@ store::Result<std::unique_ptr<KeptClient>, std::string> KeptClient::open(
       (page->outbox_bytes & (page->outbox_bytes - 1)) != 0) {
     return tl::unexpected(path + " is of another make");
   }
+  if (is_in_doubt(page->in) || is_in_doubt(page->out)) {
+    return tl::unexpected(path + " is of one who was just being received from or sent to");
+  }
   // Of a turn that was not committed nothing is left; the number of its commit will be
   // that of another.
   for (Version& version : page->versions) {
     if (version.commit > confirmed) publish(version.number, 0);
   }
+  kept->valid_ = page->versions[0].number > page->versions[1].number ? 0 : 1;
   const Version& valid = kept->valid();
-  const std::uint64_t received = position(page->in);
-  const std::uint64_t sent = position(page->out);
+  const std::uint64_t received = kept->received_ = position(page->in, page->in_transfers);
+  const std::uint64_t sent = kept->sent_ = position(page->out, page->out_transfers);
   const bool is_sound =
       valid.number != 0 && valid.in_off <= received && received - valid.in_off <= kInboxBytes &&
       valid.out_first <= sent && sent <= valid.out_end &&
@@ -196,58 +216,71 @@ void KeptClient::sweep(const std::string& directory, std::span<const store::Conn
   }
 }
 
-void KeptClient::advance(Direction& direction, std::uint64_t position) {
-  const std::uint64_t next = 1 - direction.current;
-  direction.transfers[next].begin = position;
-  direction.transfers[next].message.msg_len = 0;
-  publish(direction.current, next);
+bool KeptClient::is_in_doubt(const Stream& stream) {
+  return stream.position != kNotedByKernel && (stream.position & kInDoubt) != 0;
 }
 
-std::uint64_t KeptClient::position(const Direction& direction) {
-  const auto& transfer = direction.transfers[direction.current & 1];
+std::uint64_t KeptClient::position(const Stream& stream, const Transfers& transfers) {
+  if (stream.position != kNotedByKernel) return stream.position;
+  const auto& transfer = transfers.transfers[transfers.current & 1];
   return transfer.begin + std::atomic_ref(const_cast<unsigned&>(transfer.message.msg_len)).load();
 }
 
-std::uint64_t KeptClient::sent() const { return position(page_->out); }
-
-std::size_t KeptClient::room() const { return kInboxBytes - (position(page_->in) - in_saved_); }
-
-KeptClient::Received KeptClient::receive(int fd, std::string& bytes) {
-  const std::uint64_t begin = position(page_->in);
-  const std::size_t limit = room();
-  if (limit == 0) return Received::kNothing;
-  advance(page_->in, begin);
-  const std::size_t at = begin % kInboxBytes;
-  const std::size_t first = std::min(limit, kInboxBytes - at);
-  std::array<iovec, 2> parts{{{inbox() + at, first}, {inbox(), limit - first}}};
-  mmsghdr& message = page_->in.transfers[page_->in.current].message;
-  message.msg_hdr = {};
-  message.msg_hdr.msg_iov = parts.data();
-  message.msg_hdr.msg_iovlen = limit == first ? 1 : 2;
-  if (::recvmmsg(fd, &message, 1, MSG_DONTWAIT, nullptr) < 0) {
-    return errno == EAGAIN || errno == EINTR ? Received::kNothing : Received::kError;
-  }
-  const std::uint64_t end = position(page_->in);
-  get_ring(inbox(), kInboxBytes, begin, end, bytes);
-  return begin == end ? Received::kEnd : Received::kBytes;
-}
-
-ssize_t KeptClient::send(int fd, std::string_view bytes) {
-  const std::uint64_t begin = sent();
-  advance(page_->out, begin);
-  iovec part{const_cast<char*>(bytes.data()), bytes.size()};
-  mmsghdr& message = page_->out.transfers[page_->out.current].message;
-  message.msg_hdr = {};
+/// A call that the kernel notes; of what it moves it stores how much in what is returned.
+mmsghdr& KeptClient::begin_noted(Stream& stream, Transfers& transfers, std::uint64_t position,
+                                 iovec& part) {
+  const std::uint64_t next = 1 - transfers.current;
+  auto& [begin, message] = transfers.transfers[next];
+  begin = position;
+  message = {};
   message.msg_hdr.msg_iov = &part;
   message.msg_hdr.msg_iovlen = 1;
-  if (::sendmmsg(fd, &message, 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) return -1;
-  return static_cast<ssize_t>(sent() - begin);
+  publish(transfers.current, next);
+  publish(stream.position, kNotedByKernel);
+  return message;
 }
 
-const KeptClient::Version& KeptClient::valid() const {
-  const Version* const versions = page_->versions;
-  return versions[0].number > versions[1].number ? versions[0] : versions[1];
+KeptClient::Received KeptClient::receive(int fd, std::string_view& bytes, Calls calls) {
+  Stream& stream = page_->in;
+  if (received_ == in_saved_ && stream.base != received_) publish(stream.base, received_);
+  const std::size_t at = (received_ - stream.base) % kInboxBytes;
+  iovec part{inbox() + at, std::min(room(), kInboxBytes - at)};
+  if (part.iov_len == 0) return Received::kNothing;
+  ssize_t count;
+  if (calls == Calls::kNoted) {
+    mmsghdr& message = begin_noted(stream, page_->in_transfers, received_, part);
+    count = ::recvmmsg(fd, &message, 1, MSG_DONTWAIT, nullptr);
+    if (count > 0) count = message.msg_len;
+  } else {
+    publish(stream.position, received_ | kInDoubt);
+    count = ::recv(fd, part.iov_base, part.iov_len, MSG_DONTWAIT);
+    publish(stream.position, received_ + static_cast<std::uint64_t>(std::max<ssize_t>(count, 0)));
+  }
+  if (count < 0) return errno == EAGAIN || errno == EINTR ? Received::kNothing : Received::kError;
+  if (count == 0) return Received::kEnd;
+  bytes = {inbox() + at, static_cast<std::size_t>(count)};
+  received_ += bytes.size();
+  return Received::kBytes;
 }
+
+ssize_t KeptClient::send(int fd, std::string_view bytes, Calls calls) {
+  Stream& stream = page_->out;
+  ssize_t count;
+  if (calls == Calls::kNoted) {
+    iovec part{const_cast<char*>(bytes.data()), bytes.size()};
+    mmsghdr& message = begin_noted(stream, page_->out_transfers, sent_, part);
+    count = ::sendmmsg(fd, &message, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (count > 0) count = message.msg_len;
+  } else {
+    publish(stream.position, sent_ | kInDoubt);
+    count = ::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    publish(stream.position, sent_ + static_cast<std::uint64_t>(std::max<ssize_t>(count, 0)));
+  }
+  if (count > 0) sent_ += static_cast<std::uint64_t>(count);
+  return count;
+}
+
+KeptClient::Version& KeptClient::valid() const { return page_->versions[valid_]; }
 
 /// A larger outbox (or a small one again) is a new file that takes the name of the old
 /// one: a death finds either, and both say the same.
@@ -269,8 +302,9 @@ bool KeptClient::make_room(const Output& out) {
   std::memcpy(static_cast<void*>(page), page_, kPageBytes + kInboxBytes);
   page->outbox_bytes = size;
   std::string kept;
-  get_ring(outbox(), page_->outbox_bytes, first, out_saved_, kept);
-  put_ring(reinterpret_cast<char*>(page) + kPageBytes + kInboxBytes, size, first, kept);
+  const std::uint64_t base = page_->out.base;
+  get_ring(outbox(), page_->outbox_bytes, first - base, out_saved_ - base, kept);
+  put_ring(reinterpret_cast<char*>(page) + kPageBytes + kInboxBytes, size, first - base, kept);
   if (::rename(unfinished.c_str(), path_.c_str()) != 0) {
     ::munmap(page, file_bytes(size));
     return false;
@@ -281,16 +315,19 @@ bool KeptClient::make_room(const Output& out) {
   return true;
 }
 
-/// Bytes behind the end that is valid are nobody's yet.
+/// Bytes behind the end that is valid are nobody's yet, and all of them when everything is sent.
 void KeptClient::put_output(const Output& out, std::uint64_t from) {
-  put_ring(outbox(), page_->outbox_bytes, from, out.bytes.substr(from - out.first));
+  std::uint64_t& base = page_->out.base;
+  if (sent_ == out_saved_ && from == out_saved_ && base != from) publish(base, from);
+  put_ring(outbox(), page_->outbox_bytes, from - base, out.bytes.substr(from - out.first));
   out_saved_ = out.end;
 }
 
 void KeptClient::save(const Turn& turn, const Output& out, std::uint64_t commit) {
   put_output(out, std::max(out_saved_, out.first));
   const std::uint64_t number = valid().number;
-  Version& version = page_->versions[&valid() == page_->versions ? 1 : 0];
+  valid_ = 1 - valid_;
+  Version& version = valid();
   publish(version.number, 0);
   version.in_off = in_off_;
   version.out_first = out.first;
@@ -298,14 +335,16 @@ void KeptClient::save(const Turn& turn, const Output& out, std::uint64_t commit)
   version.last_tx = turn.last_tx;
   version.is_closed = turn.is_closed ? 1 : 0;
   version.open_count = static_cast<std::uint16_t>(turn.open_tx.size());
-  for (std::size_t i = 0; i < turn.open_tx.size(); ++i) version.open_tx[i] = raw(turn.open_tx[i]);
+  for (std::size_t i = 0; i < turn.open_tx.size(); ++i) {
+    page_->open_tx[valid_][i] = raw(turn.open_tx[i]);
+  }
   version.commit = commit;
   publish(version.number, number + 1);
   in_saved_ = in_off_;
 }
 
 void KeptClient::committed(std::uint64_t commit) {
-  auto& version = const_cast<Version&>(valid());
+  Version& version = valid();
   if (version.commit != commit) publish(version.commit, commit);
 }
 
@@ -313,21 +352,24 @@ KeptClient::Turn KeptClient::turn() const {
   const Version& version = valid();
   Turn turn{version.last_tx, {}, version.is_closed != 0};
   for (std::size_t i = 0; i < version.open_count; ++i) {
-    turn.open_tx.push_back(store::TxId{version.open_tx[i]});
+    turn.open_tx.push_back(store::TxId{page_->open_tx[valid_][i]});
   }
   return turn;
 }
 
 std::string KeptClient::unexecuted() const {
   std::string bytes;
-  get_ring(inbox(), kInboxBytes, in_off_, position(page_->in), bytes);
+  get_ring(inbox(), kInboxBytes, in_off_ - page_->in.base, received_ - page_->in.base, bytes);
   return bytes;
 }
 
 KeptClient::Output KeptClient::output(std::string& scratch) const {
   const Version& version = valid();
-  get_ring(outbox(), page_->outbox_bytes, version.out_first, version.out_end, scratch);
-  return {version.out_first, version.out_end, scratch};
+  const std::uint64_t end = version.out_end;
+  // Of what is all sent nothing may be there any more.
+  const std::uint64_t first = sent_ == end ? end : version.out_first;
+  get_ring(outbox(), page_->outbox_bytes, first - page_->out.base, end - page_->out.base, scratch);
+  return {first, end, scratch};
 }
 
 void KeptClient::forget() { ::unlink(path_.c_str()); }

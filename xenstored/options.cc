@@ -26,6 +26,7 @@ enum LongOnly {
   kHistoryArchive,
   kSupervise,
   kCloseClients,
+  kSureRate,
   kLog,
   kKept,
 };
@@ -62,6 +63,7 @@ const option kLongOptions[] = {
     {"history-archive", required_argument, nullptr, kHistoryArchive},
     {"supervise", no_argument, nullptr, kSupervise},
     {"close-clients", no_argument, nullptr, kCloseClients},
+    {"sure-rate", required_argument, nullptr, kSureRate},
     {"log", required_argument, nullptr, kLog},
     {"kept", required_argument, nullptr, kKept},
     {nullptr, 0, nullptr, 0},
@@ -244,6 +246,8 @@ Error apply(Parsing& parsing, int letter, const char* value) {
     case kCloseClients:
       options.close_clients = true;
       break;
+    case kSureRate:
+      return set_number(options.sure_rate, "--sure-rate", value);
     case kLog:
       options.log_to = value;
       break;
@@ -318,6 +322,9 @@ Process
       --supervise           with -N: put a keeper in front of the server
       --close-clients       when the server dies close its socket clients; else the
                             keeper holds long-lived ones for the next server
+      --sure-rate N         above so many requests a second the kept clients are served
+                            faster, but when the server dies one of them may be closed:
+                            the one just being received from or sent to (10000)
   -F, --pid-file FILE       write the pid (the keeper's, where there is one)
   -P, --output-pid          print that pid
   -D, --no-domain-init      serve the socket only; needs no Xen

@@ -54,10 +54,12 @@ struct Options {
   bool foreground = false;      ///< -N
   bool supervise = false;       ///< --supervise: a keeper also with -N
   bool close_clients = false;   ///< --close-clients: sockets end with their server
-  bool print_pid = false;       ///< -P
-  bool keep_orphans = false;    ///< -K
-  bool verbose = false;         ///< -V; with -N the trace goes to stdout
-  bool show_help = false;       ///< -H
+  /// --sure-rate: requests a second of kept clients up to which a crash closes none of them.
+  std::uint32_t sure_rate = 10'000;
+  bool print_pid = false;     ///< -P
+  bool keep_orphans = false;  ///< -K
+  bool verbose = false;       ///< -V; with -N the trace goes to stdout
+  bool show_help = false;     ///< -H
 
   std::string pid_file;    ///< -F; empty: none
   std::string trace_file;  ///< -T; empty: none

@@ -6,15 +6,13 @@ makes under load and kills, /proc how large it is with 500 kept clients."""
 import collections
 import os
 import re
-import signal
-import subprocess
 import threading
 import time
 import unittest
 
 import kept
-from kept import (KeptBox, eventually, next_event, open_fds, read, read_text, start_transaction,
-                  watch, xs)
+from kept import (KeptBox, Trace, eventually, next_event, open_fds, read, read_text,
+                  start_transaction, watch, xs)
 
 CLIENTS = 500
 KILLS = 20
@@ -36,33 +34,7 @@ CALLS = {
 # What may be done to a client's socket. Nothing else: its bytes are the server's.
 CALLS_ON_CLIENTS = {"poll", "ppoll", "close", "fcntl"}
 
-# "read(4<pipe:[77]>, "\1", 1) = 1"; other lines tell of signals.
-CALL = re.compile(r"^(?P<name>[a-z_0-9]+)\((?P<arguments>.*)\)\s+= (?P<result>\S+)")
 STACK = re.compile(r"MAP_PRIVATE\|MAP_ANONYMOUS\|MAP_STACK\b")
-
-
-class Trace:
-    """strace of one process, without its children, into a file."""
-
-    def __init__(self, pid, path):
-        self.path = path
-        # -y tells which socket a descriptor is.
-        self.process = subprocess.Popen(["strace", "-y", "-o", path, "-p", str(pid)],
-                                        stderr=subprocess.PIPE, text=True)
-        line = self.process.stderr.readline()
-        if "attached" not in line:
-            self.stop()
-            raise AssertionError(f"strace cannot look at {pid}: {line}")
-
-    def stop(self):
-        """Leaves the process to itself."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
-        self.process.communicate(timeout=10)
-
-    def calls(self):
-        """All that were seen from beginning to end, as matches of CALL."""
-        return [call for call in map(CALL.match, read_text(self.path).splitlines()) if call]
 
 
 class Load(threading.Thread):

@@ -5,6 +5,7 @@ what their connection brings."""
 import json
 import os
 import random
+import re
 import resource
 import signal
 import subprocess
@@ -17,6 +18,8 @@ from box import (Box, HostedBox, alive, children, eventually, kill_server, open_
                  read, read_pid, read_text, write, xs)
 
 SEED = int(os.environ.get("CLIENTS_SEED", str(random.randrange(2**32))))
+# "read(4<pipe:[77]>, "\1", 1) = 1"; other lines tell of signals.
+CALL = re.compile(r"^(?P<name>[a-z_0-9]+)\((?P<arguments>.*)\)\s+= (?P<result>\S+)")
 KEPT_AFTER = 0.25  # seconds after which a connection is kept, whatever it does
 
 
@@ -119,6 +122,30 @@ class HostedKeptBox(Kept, HostedBox):
             ring = b"%d\0%d\0%d\0" % (domid, *self.machine.ring_of(domid))
             assert toolstack.call(xs.INTRODUCE, ring) == b"OK\0"
         return self.client(domid)
+
+
+class Trace:
+    """strace of one process, without its children, into a file."""
+
+    def __init__(self, pid, path):
+        self.path = path
+        # -y tells which socket a descriptor is.
+        self.process = subprocess.Popen(["strace", "-y", "-o", path, "-p", str(pid)],
+                                        stderr=subprocess.PIPE, text=True)
+        line = self.process.stderr.readline()
+        if "attached" not in line:
+            self.stop()
+            raise AssertionError(f"strace cannot look at {pid}: {line}")
+
+    def stop(self):
+        """Leaves the process to itself."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        self.process.communicate(timeout=10)
+
+    def calls(self):
+        """All that were seen from beginning to end, as matches of CALL."""
+        return [call for call in map(CALL.match, read_text(self.path).splitlines()) if call]
 
 
 class RawClient(xs.Client):

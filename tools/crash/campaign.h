@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <string>
 
 #include "tools/crash/client_model.h"
@@ -22,6 +23,9 @@ struct CampaignOptions {
   unsigned sockets = 0;
   /// Beside them, such clients as leave and come again, whatever is under way.
   unsigned newcomers = 0;
+  /// The daemon's option: beyond so many requests a second a kill may close one that is kept.
+  std::uint32_t sure_rate = kNeverHurried;
+  static constexpr std::uint32_t kNeverHurried = std::numeric_limits<std::int32_t>::max();
   /// How long these play before the first kill.
   Milliseconds calm{300};
   /// On a machine with rings: `guests` of them, and dom0's kernel.

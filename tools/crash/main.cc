@@ -51,6 +51,10 @@ std::optional<int> parse(int argc, char** argv, Options& options) {
                  "beside --sockets, clients that leave and come again")
       ->capture_default_str()
       ->needs(sockets);
+  app.add_option("--sure-rate", options.campaign.sure_rate,
+                 "of the daemon: beyond so many requests a second each kill may close one")
+      ->capture_default_str()
+      ->needs(sockets);
   app.add_option("--calm-ms", options.calm_ms, "how long these play before the first kill")
       ->capture_default_str();
   app.add_option("--simxen", options.simxen, "libsimxen.so (that of this build)");

@@ -77,6 +77,7 @@ bool Campaign::begin() {
   world_.reset();
   World::Options world = options_.world;
   world.has_keeper = case_.has_kept_sockets();
+  world.is_hurried = case_.is_hurried();
   world_ = std::make_unique<World>(world);
   case_.set_up(*world_);
   killed_pc_ = 0;
@@ -125,8 +126,8 @@ void Campaign::find_marks() {
   if (case_.has_kept_sockets()) {
     // What comes before LMDB's part: who is kept, and the new versions of those who are.
     marks_.commit = find(program_, "xenstored::Daemon::keep_clients");
-    const std::uint64_t sends = find("libc", "sendmmsg");
-    const std::uint64_t receives = find("libc", "recvmmsg");
+    const std::uint64_t sends = find("libc", case_.is_hurried() ? "send" : "sendmmsg");
+    const std::uint64_t receives = find("libc", case_.is_hurried() ? "recv" : "recvmmsg");
     marks_.told = {sends};
     marks_.transfers = {receives, sends};
     if (marks_.commit == 0 || sends == 0 || receives == 0) {

@@ -23,6 +23,8 @@ class Case {
   virtual std::string_view name() const = 0;
   /// Whether it is about clients of the socket whom a keeper lets live on.
   virtual bool has_kept_sockets() const { return false; }
+  /// Whether these are served by plain calls: one that the server dies in closes the client.
+  virtual bool is_hurried() const { return false; }
   /// After so many turns of the server only time has anything to do.
   virtual std::size_t turns_max() const { return std::numeric_limits<std::size_t>::max(); }
   /// Once in each new world, before anything else.

@@ -98,7 +98,8 @@ void Server::run_child(int gate) const {
   if (read(gate, &byte, 1) != 0) _exit(126);
   const std::string pid_file = options_.directory + "/pid";
   execl(options_.binary.c_str(), options_.binary.c_str(), "-N", "--pid-file", pid_file.c_str(),
-        "--entry-size", "4096", options_.has_keeper ? "--supervise" : nullptr, nullptr);
+        "--entry-size", "4096", options_.has_keeper ? "--supervise" : nullptr,
+        options_.is_hurried ? "--sure-rate=0" : nullptr, nullptr);
   _exit(127);
 }
 

@@ -26,6 +26,7 @@ struct ServerOptions {
   std::string preload;    ///< LD_PRELOAD: libsimxen.so, and what else is wanted
   std::string directory;  ///< has `machine`; gets `run`, `pid` and `server.log`
   bool has_keeper;        ///< who starts it whenever it was killed
+  bool is_hurried;        ///< serves kept sockets by plain calls
 };
 
 class Server {

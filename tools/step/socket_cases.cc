@@ -2,7 +2,9 @@
 // Cases whose clients are sockets behind a keeper: to them nothing happens when the
 // server is killed.
 #include <chrono>
+#include <cstddef>
 #include <cstdlib>
+#include <iterator>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -488,6 +490,50 @@ class SocketHalfClosed : public FreshCase {
   WrittenOnce written_;
 };
 
+/// A WRITE that is served by plain calls. Its client may be closed wherever the server is
+/// killed; what it was told is true then as well, and ends anywhere.
+class SocketHurried : public FreshCase {
+ public:
+  SocketHurried() : FreshCase("socket-hurried") {}
+  bool is_hurried() const override { return true; }
+  void prepare(World& world) override {
+    FreshCase::prepare(world);
+    client_ = open_watching(world, kPath, token_);
+    before_ = world.socket_call(Op::kRead, strings(kPath));
+    written_.note(world, kPath);
+  }
+  void request(World& /*world*/) override {
+    request_ = client_->ask(Op::kWrite, write_of(kPath, value_));
+  }
+  void check(World& world, Killed killed) override {
+    const std::vector<Message> told = {event(kPath, token_),
+                                       reply(Op::kWrite, request_, strings(kOk))};
+    const std::uint32_t next = client_->ask_next();
+    world.read_until(
+        *client_, [&] { return client_->reply_to(next) != nullptr; },
+        "the reply to the next request", killed != Killed::kNever);
+    bool is_done = true;
+    if (client_->is_closed()) {
+      const auto count = static_cast<std::ptrdiff_t>(client_->received().size());
+      world.expect(count <= std::ssize(told), "a closed socket was told too much");
+      if (!world.problem().empty()) return;
+      world.compare("a closed client", client_->received(), {told.begin(), told.begin() + count});
+      const bool must_be_done = count > 0 || killed == Killed::kAfterCommit;
+      is_done = must_be_done || world.socket_call(Op::kRead, strings(kPath)) == value_;
+    } else {
+      world.compare(*client_, told);
+    }
+    expect_value(world, kPath, is_done ? value_ : before_);
+    if (is_done) written_.check(world, kPath, killed);
+    leave(world);
+  }
+
+ private:
+  std::uint32_t request_ = 0;
+  std::string before_;
+  WrittenOnce written_;
+};
+
 }  // namespace
 
 std::vector<std::unique_ptr<Case>> socket_cases() {
@@ -503,6 +549,7 @@ std::vector<std::unique_ptr<Case>> socket_cases() {
   all.push_back(std::make_unique<SocketHandover>());
   all.push_back(std::make_unique<SocketGone>());
   all.push_back(std::make_unique<SocketHalfClosed>());
+  all.push_back(std::make_unique<SocketHurried>());
   return all;
 }
 

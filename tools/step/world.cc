@@ -25,7 +25,8 @@ std::string home(std::uint16_t domid) { return "/local/domain/" + std::to_string
 
 World::World(const Options& options)
     : options_(options),
-      server_({options.binary, options.preload, made(options.directory), options.has_keeper}) {
+      server_({options.binary, options.preload, made(options.directory), options.has_keeper,
+               options.is_hurried}) {
   machine_.emplace(simxen::Machine::make(options_.directory + "/machine"));
   events_.emplace(*machine_);
   rings_[0] = std::make_unique<RingClient>(*machine_, *events_, 0);

@@ -37,6 +37,7 @@ class World {
     std::string directory;  ///< is made, and removed in the end
     std::chrono::seconds patience;
     bool has_keeper = false;
+    bool is_hurried = false;  ///< serves kept sockets by plain calls
   };
   explicit World(const Options& options);
   ~World();

@@ -4,15 +4,23 @@
 #include "xenstored/kept_client.h"
 
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <filesystem>
+#include <functional>
+#include <iterator>
 #include <memory>
 #include <string>
 
@@ -29,7 +37,8 @@ using Received = KeptClient::Received;
 
 constexpr store::ConnId kId{7};
 
-class KeptClientTest : public ::testing::Test {
+/// Whoever notes what a call has moved.
+class KeptClientTest : public ::testing::TestWithParam<KeptClient::Calls> {
  protected:
   void SetUp() override {
     int ends[2];
@@ -68,17 +77,17 @@ class KeptClientTest : public ::testing::Test {
   TempDir dir_;
   UniqueFd server_;
   UniqueFd client_;
-  std::string scratch_;
+  std::string_view bytes_;
 };
 
-TEST_F(KeptClientTest, NothingIsValidBeforeItsCommit) {
+TEST_P(KeptClientTest, NothingIsValidBeforeItsCommit) {
   const auto kept = create();
   EXPECT_EQ(open(5), nullptr);
   save(*kept, "reply", 6);
   EXPECT_EQ(open(5), nullptr);
 }
 
-TEST_F(KeptClientTest, AVersionIsValidFromItsCommitOn) {
+TEST_P(KeptClientTest, AVersionIsValidFromItsCommitOn) {
   const auto kept = create();
   save(*kept, "one", 6);
   kept->save({.last_tx = 9, .open_tx = {store::TxId{4}, store::TxId{9}}}, {0, 6, "onetwo"}, 7);
@@ -90,7 +99,7 @@ TEST_F(KeptClientTest, AVersionIsValidFromItsCommitOn) {
   EXPECT_FALSE(next->turn().is_closed);
 }
 
-TEST_F(KeptClientTest, WhatWasNotCommittedIsNeverValid) {
+TEST_P(KeptClientTest, WhatWasNotCommittedIsNeverValid) {
   const auto kept = create();
   save(*kept, "one", 6);
   save(*kept, "one and what came to nothing", 7);
@@ -101,27 +110,27 @@ TEST_F(KeptClientTest, WhatWasNotCommittedIsNeverValid) {
   EXPECT_EQ(output(*next), "one");
 }
 
-TEST_F(KeptClientTest, ACommitThatCameToNothingMakesItValidAllTheSame) {
+TEST_P(KeptClientTest, ACommitThatCameToNothingMakesItValidAllTheSame) {
   const auto kept = create();
   save(*kept, "one", 7);
   kept->committed(6);
   ASSERT_NE(open(6), nullptr);
 }
 
-TEST_F(KeptClientTest, WhatWasReceivedAndNotExecutedIsFoundAgain) {
+TEST_P(KeptClientTest, WhatWasReceivedAndNotExecutedIsFoundAgain) {
   const auto kept = create("left over, ");
   ask("first, second");
-  EXPECT_EQ(kept->receive(server_.get(), scratch_), Received::kBytes);
-  EXPECT_EQ(scratch_, "first, second");
+  EXPECT_EQ(kept->receive(server_.get(), bytes_, GetParam()), Received::kBytes);
+  EXPECT_EQ(bytes_, "first, second");
   kept->executed(std::string("left over, first, ").size());
   save(*kept, "", 1);
-  EXPECT_EQ(kept->receive(server_.get(), scratch_), Received::kNothing);
+  EXPECT_EQ(kept->receive(server_.get(), bytes_, GetParam()), Received::kNothing);
   const auto next = open(1);
   ASSERT_NE(next, nullptr);
   EXPECT_EQ(next->unexecuted(), "second");
 }
 
-TEST_F(KeptClientTest, ReceivesAroundTheEndOfItsInboxAndNoMoreThanItHolds) {
+TEST_P(KeptClientTest, ReceivesAroundTheEndOfItsInboxAndNoMoreThanItHolds) {
   const auto kept = create();
   std::string all;
   std::string received;
@@ -129,8 +138,10 @@ TEST_F(KeptClientTest, ReceivesAroundTheEndOfItsInboxAndNoMoreThanItHolds) {
     const std::string part(1000, static_cast<char>('a' + i % 26));
     ask(part);
     all += part;
-    ASSERT_EQ(kept->receive(server_.get(), scratch_), Received::kBytes);
-    received += scratch_;
+    for (const std::size_t end = received.size() + part.size(); received.size() < end;) {
+      ASSERT_EQ(kept->receive(server_.get(), bytes_, GetParam()), Received::kBytes);
+      received += bytes_;
+    }
     if (kept->room() < 2000) {
       EXPECT_EQ(open(0), nullptr);
       kept->executed(received.size() - 500);
@@ -144,37 +155,38 @@ TEST_F(KeptClientTest, ReceivesAroundTheEndOfItsInboxAndNoMoreThanItHolds) {
   }
   ask(std::string(2 * KeptClient::kInboxBytes, 'x'));
   while (kept->room() != 0) {
-    EXPECT_EQ(kept->receive(server_.get(), scratch_), Received::kBytes);
+    EXPECT_EQ(kept->receive(server_.get(), bytes_, GetParam()), Received::kBytes);
   }
-  EXPECT_EQ(kept->receive(server_.get(), scratch_), Received::kNothing);
+  EXPECT_EQ(kept->receive(server_.get(), bytes_, GetParam()), Received::kNothing);
 }
 
-TEST_F(KeptClientTest, TheEndOfTheStreamIsNotNothing) {
+TEST_P(KeptClientTest, TheEndOfTheStreamIsNotNothing) {
   const auto kept = create();
-  EXPECT_EQ(kept->receive(server_.get(), scratch_), Received::kNothing);
+  EXPECT_EQ(kept->receive(server_.get(), bytes_, GetParam()), Received::kNothing);
   client_.reset();
-  EXPECT_EQ(kept->receive(server_.get(), scratch_), Received::kEnd);
+  EXPECT_EQ(kept->receive(server_.get(), bytes_, GetParam()), Received::kEnd);
 }
 
-TEST_F(KeptClientTest, HowMuchWasSentIsKnownWithoutAnotherWord) {
+TEST_P(KeptClientTest, HowMuchWasSentIsKnownWithoutAnotherWord) {
   const auto kept = create({}, "0123456789", 4);
   save(*kept, "0123456789", 1);
   EXPECT_EQ(kept->sent(), 4u);
-  EXPECT_EQ(kept->send(server_.get(), "456"), 3);
+  EXPECT_EQ(kept->send(server_.get(), "456", GetParam()), 3);
   const auto next = open(1);
   ASSERT_NE(next, nullptr);
   EXPECT_EQ(next->sent(), 7u);
-  EXPECT_EQ(next->send(server_.get(), "789"), 3);
+  EXPECT_EQ(next->send(server_.get(), "789", GetParam()), 3);
   EXPECT_EQ(next->sent(), 10u);
 }
 
-TEST_F(KeptClientTest, AFullSocketTakesAPartOrNothing) {
+TEST_P(KeptClientTest, AFullSocketTakesAPartOrNothing) {
   const auto kept = create();
   std::string stream(std::size_t{4} << 20, 's');
   save(*kept, stream, 1);
   std::uint64_t sent = 0;
   ssize_t count;
-  while ((count = kept->send(server_.get(), std::string_view(stream).substr(sent))) > 0) {
+  while ((count = kept->send(server_.get(), std::string_view(stream).substr(sent), GetParam())) >
+         0) {
     sent += static_cast<std::uint64_t>(count);
   }
   EXPECT_EQ(count, -1);
@@ -185,7 +197,7 @@ TEST_F(KeptClientTest, AFullSocketTakesAPartOrNothing) {
   EXPECT_EQ(next->sent(), sent);
 }
 
-TEST_F(KeptClientTest, ALargerOutboxSaysTheSameAsTheSmallOne) {
+TEST_P(KeptClientTest, ALargerOutboxSaysTheSameAsTheSmallOne) {
   const auto kept = create();
   std::string stream = "small";
   save(*kept, stream, 1);
@@ -200,7 +212,7 @@ TEST_F(KeptClientTest, ALargerOutboxSaysTheSameAsTheSmallOne) {
   }
 }
 
-TEST_F(KeptClientTest, AnEmptyOutboxBecomesSmallAgain) {
+TEST_P(KeptClientTest, AnEmptyOutboxBecomesSmallAgain) {
   const auto kept = create();
   const std::string stream(std::size_t{3} << 20, 's');
   save(*kept, stream, 1);
@@ -212,10 +224,10 @@ TEST_F(KeptClientTest, AnEmptyOutboxBecomesSmallAgain) {
   EXPECT_LT(std::filesystem::file_size(file), large / 10);
   ASSERT_TRUE(kept->make_room({stream.size(), stream.size() + 3, "new"}));
   kept->save({}, {stream.size(), stream.size() + 3, "new"}, 3);
-  EXPECT_EQ(kept->send(server_.get(), "new"), 3);
+  EXPECT_EQ(kept->send(server_.get(), "new", GetParam()), 3);
 }
 
-TEST_F(KeptClientTest, AFileThatIsNoneIsRefused) {
+TEST_P(KeptClientTest, AFileThatIsNoneIsRefused) {
   {
     const auto kept = create();
     save(*kept, "x", 1);
@@ -229,7 +241,7 @@ TEST_F(KeptClientTest, AFileThatIsNoneIsRefused) {
   EXPECT_EQ(open(1), nullptr);
 }
 
-TEST_F(KeptClientTest, TheSweepSparesThoseItIsTold) {
+TEST_P(KeptClientTest, TheSweepSparesThoseItIsTold) {
   const auto kept = create();
   const auto other = KeptClient::create(directory(), store::ConnId{8}, {}, {0, 0, {}}, 0);
   ASSERT_TRUE(other.has_value());
@@ -238,6 +250,69 @@ TEST_F(KeptClientTest, TheSweepSparesThoseItIsTold) {
   EXPECT_TRUE(std::filesystem::exists(dir_.path("7")));
   EXPECT_FALSE(std::filesystem::exists(dir_.path("8")));
 }
+
+std::string name_of(const ::testing::TestParamInfo<KeptClient::Calls>& calls) {
+  return calls.param == KeptClient::Calls::kNoted ? "Noted" : "Plain";
+}
+INSTANTIATE_TEST_SUITE_P(Calls, KeptClientTest,
+                         ::testing::Values(KeptClient::Calls::kNoted, KeptClient::Calls::kPlain),
+                         name_of);
+
+/// A process that dies within that system call.
+class KeptClientDeathTest : public KeptClientTest {
+ protected:
+  void die_in(int number, const std::function<void()>& call) {
+    const pid_t child = ::fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      sock_filter filter[] = {
+          BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+          BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<unsigned>(number), 0, 1),
+          BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+          BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+      };
+      const sock_fprog program{std::size(filter), filter};
+      const bool is_set = ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+                          ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+      if (is_set) call();
+      ::_exit(1);
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFSIGNALED(status)) << "it came back";
+  }
+};
+
+TEST_P(KeptClientDeathTest, InACallThatReceives) {
+  const auto kept = create();
+  save(*kept, "", 1);
+  ask("a request");
+  const bool is_plain = GetParam() == KeptClient::Calls::kPlain;
+  die_in(is_plain ? SYS_recvfrom : SYS_recvmmsg,
+         [&] { kept->receive(server_.get(), bytes_, GetParam()); });
+  const auto next = open(1);
+  ASSERT_EQ(next == nullptr, is_plain);
+  if (next) {
+    EXPECT_EQ(next->unexecuted(), "");
+  }
+}
+
+TEST_P(KeptClientDeathTest, InACallThatSends) {
+  const auto kept = create({}, "reply");
+  save(*kept, "reply", 1);
+  const bool is_plain = GetParam() == KeptClient::Calls::kPlain;
+  die_in(is_plain ? SYS_sendto : SYS_sendmmsg,
+         [&] { kept->send(server_.get(), "reply", GetParam()); });
+  const auto next = open(1);
+  ASSERT_EQ(next == nullptr, is_plain);
+  if (next) {
+    EXPECT_EQ(next->sent(), 0u);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Calls, KeptClientDeathTest,
+                         ::testing::Values(KeptClient::Calls::kNoted, KeptClient::Calls::kPlain),
+                         name_of);
 
 class HeldClientsTest : public ::testing::Test {
  protected:
