@@ -64,7 +64,6 @@ void Daemon::choose_calls() {
 }
 
 void Daemon::keep_clients() {
-  choose_calls();
   if (young_check_us_ != 0 && young_check_us_ <= now_us_) {
     young_check_us_ = 0;
     while (!young_.empty() && young_.front().since_us + kYoungUs <= now_us_ &&
@@ -151,7 +150,8 @@ bool Daemon::can_be_saved(Connection& conn) {
 }
 
 /// Takes up those that the keeper has held. Closed are those of which nothing that was
-/// committed is left: the server died in the turn that began to keep them.
+/// committed is left (the server died in the turn that began to keep them), and one that it
+/// died in a plain call for.
 void Daemon::recover_clients(bool has_state) {
   if (clients_ == nullptr) return;
   const std::string folder = folder_of(options_);
@@ -180,7 +180,10 @@ void Daemon::recover_clients(bool has_state) {
 
 bool Daemon::recover_client(HeldClients::Client& held) {
   auto opened = KeptClient::open(folder_of(options_), held.id, journal_.confirmed());
-  if (!opened.has_value()) return false;
+  if (!opened.has_value()) {
+    log::info("a socket client is closed: " + opened.error());
+    return false;
+  }
   const KeptClient::Turn turn = opened.value()->turn();
   if (turn.is_closed) return false;
   Outbox out;

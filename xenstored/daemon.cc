@@ -18,6 +18,7 @@ namespace {
 /// Bytes taken from one connection in a turn: enough to batch what a client
 /// pipelines, and nobody waits long for another's flood.
 constexpr std::size_t kReceiveBytes = 16384;
+static_assert(kReceiveBytes >= KeptClient::kInboxBytes);
 /// A client that does not read its replies is not read from beyond this.
 constexpr std::size_t kUnsentBeforeStall = std::size_t{256} * 1024;
 /// A socket that lets this much memory pile up (watch events) is closed.
@@ -133,6 +134,7 @@ Connection* Daemon::find(store::ConnId id) {
 void Daemon::turn(bool may_wait) {
   const auto ready = poller_.wait(may_wait ? timeout_ms() : 0);
   now_us_ = steady_us();
+  choose_calls();
   for (const epoll_event& event : ready) {
     auto* target = static_cast<PollTarget*>(event.data.ptr);
     if (target->kind == PollTarget::Kind::kSource) {
@@ -209,7 +211,9 @@ std::string_view Daemon::take_bytes(Connection& conn) {
     const Received received = conn.kept->receive(conn.fd.get(), bytes, kept_calls_);
     ++kept_received_;
     if (received == Received::kEnd || received == Received::kError) close(conn);
-    return bytes;
+    // A copy: a request may commit (CONTROL check), and what is mapped may be exchanged then.
+    bytes.copy(recv_buffer_.data(), bytes.size());
+    return {recv_buffer_.data(), bytes.size()};
   }
   const ssize_t count = recv(conn.fd.get(), recv_buffer_.data(), recv_buffer_.size(), 0);
   if (count < 0 && (errno == EAGAIN || errno == EINTR)) return {};

@@ -250,6 +250,10 @@ KeptClient::Received KeptClient::receive(int fd, std::string_view& bytes, Calls 
   if (calls == Calls::kNoted) {
     mmsghdr& message = begin_noted(stream, page_->in_transfers, received_, part);
     count = ::recvmmsg(fd, &message, 1, MSG_DONTWAIT, nullptr);
+    // Told before what can still be received; recv() tells it afterwards.
+    if (count < 0 && errno == ECONNRESET) {
+      count = ::recvmmsg(fd, &message, 1, MSG_DONTWAIT, nullptr);
+    }
     if (count > 0) count = message.msg_len;
   } else {
     publish(stream.position, received_ | kInDoubt);

@@ -85,7 +85,7 @@ class KeptClient {
   /// How much may be received now.
   std::size_t room() const { return kInboxBytes - (received_ - in_saved_); }
   /// Receives what is there and there is room for, or a first part of it. `bytes`: where it
-  /// is, until it is executed and saved.
+  /// is, until the next make_room() at most.
   Received receive(int fd, std::string_view& bytes, Calls calls);
   /// As send(2), of the next bytes of the output.
   ssize_t send(int fd, std::string_view bytes, Calls calls);

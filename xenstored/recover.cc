@@ -117,9 +117,9 @@ Result<void, std::string> Daemon::recover() {
   specials_[std::string(store::kIntroduceDomain)] = {{store::kDom0, store::Access::kNone}};
   specials_[std::string(store::kReleaseDomain)] = {{store::kDom0, store::Access::kNone}};
   if (!records.has_nodes) {
+    recover_clients(false);  // before a commit whose number might be one of theirs
     if (!restore_tree()) make_initial_tree();
     begin_history(records.stored_history);
-    recover_clients(false);
     recover_rings();
     return {};
   }

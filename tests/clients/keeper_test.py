@@ -163,6 +163,39 @@ class ServerKilled(KeptTest):
             with closing(self.box.client()) as other:
                 self.assertEqual(read(other, "/last"), b"%d" % number)
 
+    def test_what_was_asked_by_who_hangs_up_is_done(self):
+        """With an event that it never took: the socket tells that before what it was sent."""
+        client = self.box.client()
+        watch(client, "/untaken")
+        self.box.wait_until_all_kept()
+        self.box.write_once("/untaken", b"x")
+        self.box.suspend_server()
+        client.send(xs.WRITE, b"/last\0x")
+        client.close()
+        self.box.resume_server()
+        with closing(self.box.client()) as other:
+            eventually(lambda: read(other, "/last") == b"x", "what was asked last")
+
+    def test_requests_behind_a_check(self):
+        """CONTROL check commits what was asked before it in the same send, for which the client's
+        file grows, or gives the client up."""
+        for before, count in ((struct.pack("=IIII", xs.READ, 1, 0, 7) + b"/large\0", 5),
+                              (struct.pack("=IIII", xs.TRANSACTION_START, 1, 0, 1) + b"\0", 300)):
+            client = self.box.client()
+            self.assertEqual(write(client, "/large", b"x" * 4000), b"OK\0")
+            self.box.wait_until_all_kept()
+            server = self.box.server_pid()
+            client.send_raw(before * count +
+                            struct.pack("=IIII", xs.CONTROL, 2, 0, 6) + b"check\0" +
+                            struct.pack("=IIII", xs.READ, 3, 0, 7) + b"/large\0" +
+                            struct.pack("=IIII", xs.WRITE, 4, 0, 6) + b"/last\0")
+            for _ in range(count):
+                self.assertEqual(client.recv()[1], 1)
+            self.assertEqual(client.recv()[:2], (xs.CONTROL, 2))
+            self.assertEqual(client.recv(), (xs.READ, 3, 0, b"x" * 4000))
+            self.assertEqual(client.recv(), (xs.WRITE, 4, 0, b"OK\0"))
+            self.assertEqual(self.box.server_pid(), server, "it did not die over this")
+
     def test_who_leaves_while_none_is_there_leaves_nothing(self):
         self.kept_clients()
         leaving = [self.box.client() for _ in range(10)]

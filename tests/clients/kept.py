@@ -57,6 +57,14 @@ class Kept:
             return False
         eventually(killed, "a child to kill")
 
+    def suspend_server(self):
+        """It does nothing until `resume_server`."""
+        os.kill(self.server_pid(), signal.SIGSTOP)
+        self.wait_until_stopped(self.server_pid())
+
+    def resume_server(self):
+        os.kill(self.server_pid(), signal.SIGCONT)
+
     def wait_until_stopped(self, pid):
         eventually(lambda: read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()[0] == "T",
                    f"process {pid} to stop")

@@ -26,6 +26,7 @@ struct CampaignOptions {
   /// The daemon's option: beyond so many requests a second a kill may close one that is kept.
   std::uint32_t sure_rate = kNeverHurried;
   static constexpr std::uint32_t kNeverHurried = std::numeric_limits<std::int32_t>::max();
+  bool is_hurried() const { return sure_rate != kNeverHurried; }
   /// How long these play before the first kill.
   Milliseconds calm{300};
   /// On a machine with rings: `guests` of them, and dom0's kernel.

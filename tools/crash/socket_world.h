@@ -64,6 +64,7 @@ class SocketWorld final : public World {
   const std::string socket_path_;
   const std::uint64_t seed_;
   const Milliseconds calm_;
+  const bool is_hurried_;
   const std::size_t lasting_;  ///< so many never leave; the others are newcomers
   std::mt19937_64 random_;
   const Server* server_ = nullptr;

@@ -120,8 +120,8 @@ Result run_random_socket_kills(const CampaignOptions& options) {
   if (result.violation.empty() && sockets.closed > sockets.busy_at_kill / kClosedOneIn)
     result.violation = std::to_string(sockets.closed) + " connections were closed, of " +
                        std::to_string(sockets.busy_at_kill) + " that a kill found busy";
-  const bool is_hurried = options.sure_rate != CampaignOptions::kNeverHurried;
-  const std::uint64_t closed_max = is_hurried ? result.kills + result.kills_while_starting : 0;
+  const std::uint64_t closed_max =
+      options.is_hurried() ? result.kills + result.kills_while_starting : 0;
   if (result.violation.empty() && sockets.closed_kept > closed_max)
     result.violation = std::to_string(sockets.closed_kept) + " kept connections were closed";
   return result;
