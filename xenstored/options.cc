@@ -324,7 +324,7 @@ Process
                             keeper holds long-lived ones for the next server
       --sure-rate N         above so many requests a second the kept clients are served
                             faster, but when the server dies one of them may be closed:
-                            the one just being received from or sent to (10000)
+                            the one just being received from or sent to (25000)
   -F, --pid-file FILE       write the pid (the keeper's, where there is one)
   -P, --output-pid          print that pid
   -D, --no-domain-init      serve the socket only; needs no Xen

@@ -55,7 +55,7 @@ struct Options {
   bool supervise = false;       ///< --supervise: a keeper also with -N
   bool close_clients = false;   ///< --close-clients: sockets end with their server
   /// --sure-rate: requests a second of kept clients up to which a crash closes none of them.
-  std::uint32_t sure_rate = 10'000;
+  std::uint32_t sure_rate = 25'000;
   bool print_pid = false;     ///< -P
   bool keep_orphans = false;  ///< -K
   bool verbose = false;       ///< -V; with -N the trace goes to stdout

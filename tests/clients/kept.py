@@ -20,6 +20,7 @@ from box import (Box, HostedBox, alive, children, eventually, kill_server, open_
 SEED = int(os.environ.get("CLIENTS_SEED", str(random.randrange(2**32))))
 # "read(4<pipe:[77]>, "\1", 1) = 1"; other lines tell of signals.
 CALL = re.compile(r"^(?P<name>[a-z_0-9]+)\((?P<arguments>.*)\)\s+= (?P<result>\S+)")
+NEVER_IN_A_HURRY = "--sure-rate=1000000"  # no kept client may be closed, however much they ask
 KEPT_AFTER = 0.25  # seconds after which a connection is kept, whatever it does
 
 
@@ -114,14 +115,14 @@ class KeptBox(Kept, Box):
     """On its socket only."""
 
     def __init__(self, *options, mode=("-D", "-N", "--supervise"), **rest):
-        super().__init__(*options, mode=mode, **rest)
+        super().__init__(NEVER_IN_A_HURRY, *options, mode=mode, **rest)
 
 
 class HostedKeptBox(Kept, HostedBox):
     """With rings."""
 
     def __init__(self, *options, **rest):
-        super().__init__("--supervise", *options, **rest)
+        super().__init__("--supervise", NEVER_IN_A_HURRY, *options, **rest)
 
     def guest(self, domid):
         """A client on the ring of a domain, which is made and introduced; whatever it may write

@@ -23,7 +23,7 @@ import unittest
 from contextlib import closing
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "clients"))
-from kept import Kept, say_seed, wait_until_kept  # noqa: E402
+from kept import NEVER_IN_A_HURRY, Kept, say_seed, wait_until_kept  # noqa: E402
 from box import Box, eventually, read, tree, write, xs  # noqa: E402
 
 KILLS = int(os.environ.get("HISTORY_KILLS", "12"))
@@ -112,7 +112,7 @@ class HistoryTest(unittest.TestCase):
 
     def setUp(self):
         self.random = say_seed()
-        self.box = HistoryBox("--supervise", "--history=on", *self.OPTIONS)
+        self.box = HistoryBox("--supervise", "--history=on", NEVER_IN_A_HURRY, *self.OPTIONS)
         self.addCleanup(self.box.stop)
         self.box.start()
 
