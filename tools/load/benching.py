@@ -159,15 +159,17 @@ def microseconds(rates):
 
 
 class Table:
-    """Rows of figure, what each server showed, compared value with spread, target, verdict."""
+    """Rows of figure, what each server showed, compared value with spread, target, verdict.
+    `middle` makes one value of those of all rounds."""
 
-    def __init__(self, servers):
+    def __init__(self, servers, middle=statistics.median):
         self.rows = [("figure", *servers, "compared", "spread", "target", "")]
+        self.middle = middle
 
     def add(self, figure, shown, compared, relation=None, target=None, digits=2):
-        """`shown`: a text for each server. `compared` are the per-round values whose median is
+        """`shown`: a text for each server. `compared` are the per-round values whose middle is
         held against the target."""
-        middle = statistics.median(compared) if compared else None
+        middle = self.middle(compared) if compared else None
         verdict = ""
         if target is not None:
             is_met = compared and (middle >= target if relation == ">=" else middle <= target)
@@ -196,19 +198,28 @@ def median_text(values, digits):
 
 
 def paired_table(bench, servers, names, limit):
-    """Rates and p99 of two servers, measured in turn: the first may lose as much as `limit`."""
-    table = Table(servers)
+    """Rates and p99 of two servers, measured in turn: the first may lose as much as `limit`.
+
+    A third server is like the second and says what the comparison is worth: how much of a
+    difference there is between two servers that do not differ, "same" in the table.
+
+    Ratios of rounds have two modes some 6 % apart, also between equal servers (how a process comes
+    to lie in memory), so their median jumps from the one to the other: what counts is the mean."""
+    table = Table((*servers[:2], *(["same"] if servers[2:] else [])), statistics.geometric_mean)
     for name in names:
         for field, what, digits in (("rate", "rate", 0), ("p99_us", "p99", 1)):
-            columns = [bench.column(name, kind, field) for kind in servers]
-            shown = [median_text(column, digits) for column in columns]
+            first, second, *third = [bench.column(name, kind, field) for kind in servers]
+            shown = [median_text(column, digits) for column in (first, second)]
+            shown += [f"{statistics.geometric_mean(ratios(x, second)):.2f}" for x in third]
             bound = (">=", 1 - limit) if field == "rate" else ("<=", 1 + limit)
-            table.add(f"{name}: {what}", shown, ratios(*columns), *bound)
+            table.add(f"{name}: {what}", shown, ratios(first, second), *bound)
     return table
 
 
 def rounds_in_turn(part, servers, rounds):
-    """Yields the servers in the order of each round."""
+    """Yields the servers in the order of each round: each comes first, and last, as often."""
     for number in range(rounds):
         print(f"{part}: round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-        yield servers if number % 2 == 0 else tuple(reversed(servers))
+        first = number % len(servers)
+        order = servers[first:] + servers[:first]
+        yield order if number // len(servers) % 2 == 0 else tuple(reversed(order))

@@ -8,6 +8,7 @@ from benching import paired_table, rounds_in_turn
 
 SERVERS = ("on", "off")
 LIMIT = 0.10
+ROUNDS, SECONDS = 5, 1
 
 LOADS = [
     ("write", "--scenario write"),

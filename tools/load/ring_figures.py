@@ -8,6 +8,8 @@ from benching import CannotStart, Table, median_text, microseconds, ratios
 SERVERS = ("ours", "null", "C", "OCaml")
 
 # What is measured in each round: name, which servers, xs-load's arguments.
+ROUNDS, SECONDS = 5, 1
+
 ROUND = [
     ("read", SERVERS, "--scenario read"),
     ("write", SERVERS, "--scenario write"),

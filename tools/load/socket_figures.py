@@ -6,6 +6,8 @@ import sys
 from benching import Table, differences, median_text, microseconds, ratios
 
 # What is measured in each round: name, which servers, xs-load's arguments.
+ROUNDS, SECONDS = 5, 1
+
 ROUND = [
     ("read", ("null", "ours"), "--scenario read"),
     ("read-idle", ("ours",), "--scenario read --idle 1000"),
