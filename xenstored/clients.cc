@@ -40,10 +40,10 @@ void Daemon::note_young(const Connection& conn) {
   if (young_check_us_ == 0) young_check_us_ = now_us_ + kYoungCheckUs;
 }
 
-/// Commands that ask more than a thing or two are toolstacks', which give up with their
-/// connection.
+/// Who asks a second thing is more than a command that asks one: a toolstack, say, which
+/// gives up with its connection.
 void Daemon::note_request(Connection& conn) {
-  constexpr std::uint32_t kRequests = 16;
+  constexpr std::uint32_t kRequests = 2;
   if (++conn.requests == kRequests) note_worth_keeping(conn);
 }
 

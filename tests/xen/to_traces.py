@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Makes a series for ../replay of what `run --trace` recorded: our daemon's trace, cut into steps,
-in the form of the recorded traces of C xenstored.
+"""Makes a series for ../replay of what `run --trace` recorded of our daemon or C xenstored, cut into
+steps: the form of the traces in ../traces.
 
     to_traces.py SHARE SERIES DIRECTORY     SHARE: build/xen/<daemon>/share
 
-Connections are numbered anew, and domains' are named after their domid; transaction ids stay."""
+Connections, watches and transactions are numbered anew, and domains' connections are named after
+their domid; the transaction ids that our daemon shows stay."""
 
+import collections
 import pathlib
 import re
 import sys
@@ -14,22 +16,27 @@ import sys
 _MESSAGE = re.compile(r"(IN|OUT) (0x\w+) \d+ (\S+) ([A-Z_]+) (\(.*\)(?: tx \d+)?)")
 _LIFE = re.compile(r"(CREATE|DESTROY) (connection|watch|transaction) (0x\w+)")
 _INTRODUCE = re.compile(r"IN .* INTRODUCE \((\d+) ")
+_OTHER = re.compile(r"\*\*\*|Checking store .*|dropping duplicate watch .*")
 
 
 class Names:
-    """Names for our ids. The first connection of all is dom0's kernel: c1."""
+    """Names for a daemon's ids or addresses, which may come again for another thing. The first
+    connection of all is dom0's kernel: c1."""
 
     def __init__(self):
         self._names = {}
-        self._sockets = 0
+        self._counts = collections.Counter()
 
-    def created(self, conn, domid):
-        if domid is None:
-            self._sockets += 1
-        self._names[conn] = f"c{self._sockets}" if domid is None else f"dom{domid}"
+    def created(self, kind, number, domid):
+        if kind == "connection" and domid is not None:
+            name = f"dom{domid}"
+        else:
+            self._counts[kind] += 1
+            name = f"{kind[0]}{self._counts[kind]}"
+        self._names[kind, number] = name
 
-    def __getitem__(self, conn):
-        return self._names[conn]
+    def __getitem__(self, kind_and_number):
+        return self._names[kind_and_number]
 
 
 def converted(lines):
@@ -38,25 +45,23 @@ def converted(lines):
         if match := _MESSAGE.fullmatch(line):
             direction, conn, time, op, rest = match.groups()
             arrow = "<-" if direction == "IN" else "->"
-            yield f"{time} {names[conn]:<4} {arrow} {op} {rest}"
+            yield f"{time} {names['connection', conn]:<4} {arrow} {op} {rest}"
             introduced = _INTRODUCE.match(line)
             domid = introduced.group(1) if introduced else None
         elif match := _LIFE.fullmatch(line):
             verb, kind, number = match.groups()
-            if kind == "connection":
-                if verb == "CREATE":
-                    names.created(number, domid)
-                number = names[number]
-            else:
-                number = kind[0] + str(int(number, 16))
-            yield f"         {verb} {kind} {number}"
+            if verb == "CREATE":
+                names.created(kind, number, domid)
+            yield f"         {verb} {kind} {names[kind, number]}"
+        elif _OTHER.fullmatch(line):
+            yield line
         else:
             sys.exit(f"unknown line: {line}")
 
 
 def main():
     share, series, directory = pathlib.Path(sys.argv[1]), sys.argv[2], pathlib.Path(sys.argv[3])
-    lines = list(converted((share / "trace").read_text("latin-1").splitlines()))
+    lines = list(converted((share / "trace").read_text("latin-1").removesuffix("\n").split("\n")))
     steps = [line.split() for line in (share / "phases").read_text().splitlines()]
     ends = [int(begin) for _, begin in steps[1:]] + [len(lines)]
     for number, ((step, begin), end) in enumerate(zip(steps, ends), 1):
