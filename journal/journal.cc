@@ -176,7 +176,8 @@ struct Journal::Impl {
   Digest digest;
   Batch batch;
   Space promised;  // by `reserve`, since the last commit
-  Space used;      // by the puts in `batch`
+  std::uint64_t refused = 0;
+  Space used;  // by the puts in `batch`
   std::size_t erases = 0;
   bool is_loaded = false;
   std::string failure;  // the first one; nothing is committed after it
@@ -360,7 +361,10 @@ std::uint64_t Journal::confirmed() const { return impl_->seal.confirmed(); }
 
 bool Journal::reserve(const Space& space, Purpose purpose) {
   const Space wanted = impl_->promised + space;
-  if (!impl_->ensure(wanted, purpose)) return false;
+  if (!impl_->ensure(wanted, purpose)) {
+    ++impl_->refused;
+    return false;
+  }
   impl_->promised = wanted;
   return true;
 }
@@ -400,6 +404,8 @@ bool Journal::Impl::grow(std::uint64_t missing_pages) {
   }
   return false;
 }
+
+std::uint64_t Journal::refused() const { return impl_->refused; }
 
 Space Journal::space_for_put(std::size_t bytes) {
   return space_of_put(kKeyBytesMax, bytes + kNumbersBytesMax);

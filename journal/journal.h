@@ -148,6 +148,8 @@ class Journal {
   /// ENOSPC. Else commit what the turn has so far and ask again; if that is
   /// nothing, the request must wait until output was sent or nodes were removed.
   bool reserve(const Space& space, Purpose purpose = Purpose::kNormal);
+  /// How often that was false.
+  std::uint64_t refused() const;
 
   /// What one put of any record needs. `bytes`: its strings together, and 8 more
   /// for each permission, open transaction and quota.

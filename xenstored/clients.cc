@@ -16,7 +16,9 @@ namespace {
 /// A client with neither watch nor transaction is kept from this age on: a command
 /// that asks something has ended by then, and paid nothing.
 constexpr std::uint64_t kYoungUs = 30'000;
-constexpr std::uint64_t kYoungCheckUs = 20'000;
+constexpr std::uint64_t kCheckUs = 20'000;
+/// Who could not be kept is tried again after that; so is the keeper, and the tmpfs.
+constexpr std::uint64_t kPutOffUs = 100'000;
 /// How often it is looked at how many requests they make.
 constexpr std::uint64_t kChooseCallsUs = 100'000;
 /// So that many old enough at once hold nobody up.
@@ -35,9 +37,13 @@ std::uint64_t sent_of(const Outbox& out) { return out.end() - out.unsent().size(
 }  // namespace
 
 void Daemon::note_young(const Connection& conn) {
-  if (clients_ == nullptr) return;
-  young_.push_back({conn.id, now_us_});
-  if (young_check_us_ == 0) young_check_us_ = now_us_ + kYoungCheckUs;
+  if (clients_ == nullptr || clients_->is_gone()) return;
+  young_.push_back({conn.id, now_us_ + kYoungUs});
+  check_keeping_at(young_.back().due_us);
+}
+
+void Daemon::check_keeping_at(std::uint64_t us) {
+  if (keep_check_us_ == 0 || us < keep_check_us_) keep_check_us_ = us;
 }
 
 /// Who asks a second thing is more than a command that asks one: a toolstack, say, which
@@ -49,7 +55,8 @@ void Daemon::note_request(Connection& conn) {
 
 /// It would miss something that the next process cannot give it.
 void Daemon::note_worth_keeping(const Connection& conn) {
-  if (clients_ != nullptr && !conn.is_stored()) worth_keeping_.push_back(conn.id);
+  if (clients_ == nullptr || conn.is_stored() || conn.is_put_off) return;
+  worth_keeping_.push_back(conn.id);
 }
 
 /// Of few requests each may cost what makes sure that a crash closes nobody. Many are served
@@ -64,61 +71,83 @@ void Daemon::choose_calls() {
 }
 
 void Daemon::keep_clients() {
-  if (young_check_us_ != 0 && young_check_us_ <= now_us_) {
-    young_check_us_ = 0;
-    while (!young_.empty() && young_.front().since_us + kYoungUs <= now_us_ &&
-           worth_keeping_.size() < kKeptATurn) {
-      worth_keeping_.push_back(young_.front().id);
-      young_.pop_front();
-    }
-    if (!young_.empty()) {
-      const bool is_full = worth_keeping_.size() >= kKeptATurn;
-      young_check_us_ = now_us_ + (is_full ? 1 : kYoungCheckUs);
+  if (keep_check_us_ != 0 && keep_check_us_ <= now_us_) {
+    note_due(put_off_);
+    note_due(young_);
+    keep_check_us_ = 0;
+    const bool is_full = worth_keeping_.size() >= kKeptATurn;
+    for (const std::deque<Waiting>* waiting : {&put_off_, &young_}) {
+      if (waiting->empty()) continue;
+      check_keeping_at(is_full ? now_us_ : std::max(waiting->front().due_us, now_us_ + kCheckUs));
     }
   }
   for (const store::ConnId id : std::exchange(worth_keeping_, {})) {
     Connection* conn = find(id);
-    if (conn != nullptr && !conn->is_stored() && !conn->is_closing) keep(*conn);
+    if (conn == nullptr || conn->is_stored() || conn->is_closing || conn->is_put_off) continue;
+    if (!keep(*conn)) put_off_keeping(*conn);
   }
   if (tell_keeper_us_ != 0 && tell_keeper_us_ <= now_us_) tell_keeper();
 }
 
+void Daemon::note_due(std::deque<Waiting>& waiting) {
+  while (!waiting.empty() && waiting.front().due_us <= now_us_ &&
+         worth_keeping_.size() < kKeptATurn) {
+    worth_keeping_.push_back(waiting.front().id);
+    Connection* conn = find(waiting.front().id);
+    if (conn != nullptr && &waiting == &put_off_) conn->is_put_off = false;
+    waiting.pop_front();
+  }
+}
+
+/// Whatever the reason: attempts cost something, and the client goes on meanwhile.
+void Daemon::put_off_keeping(Connection& conn) {
+  if (clients_->is_gone() || std::exchange(conn.is_put_off, true)) return;
+  put_off_.push_back({conn.id, now_us_ + kPutOffUs});
+  check_keeping_at(put_off_.back().due_us);
+}
+
 /// From the commit of this turn on. A death before it closes the client, with what it
-/// asked in this turn.
-void Daemon::keep(Connection& conn) {
+/// asked in this turn. False: not now.
+bool Daemon::keep(Connection& conn) {
+  if (now_us_ < keep_again_us_ || conn.in.size() > KeptClient::kInboxBytes ||
+      conn.transactions.size() > KeptClient::kOpenTxMax) {
+    return false;
+  }
   const auto watches = watches_.of(conn.id);
   journal::Space space;
   for (const store::Watch* watch : watches) {
     space += journal::Journal::space_for_put(watch->path.size() + watch->token.size());
   }
-  if (conn.in.size() > KeptClient::kInboxBytes ||
-      conn.transactions.size() > KeptClient::kOpenTxMax || !journal_.reserve(space)) {
-    note_young(conn);
-    return;
+  if (!journal_.reserve(space)) return false;
+  conn.kept = hand_over(conn);
+  if (!conn.kept) {
+    keep_again_us_ = now_us_ + kPutOffUs;
+    return false;
   }
-  auto kept = KeptClient::create(folder_of(options_), conn.id, conn.in, output_of(conn.out),
-                                 sent_of(conn.out));
-  if (!kept.has_value()) {
-    note_young(conn);
-    return;
-  }
-  const auto held = clients_->hold(conn.id, conn.fd.get());
-  if (held != HeldClients::Held::kYes) {
-    kept.value()->forget();
-    if (held == HeldClients::Held::kLater) note_young(conn);
-    return;
-  }
-  conn.kept = std::move(kept.value());
   for (const store::Watch* watch : watches) save_watch(*watch);
   mark_changed(conn);
+  return true;
 }
 
-/// The client goes on, but ends with this process.
+/// Null: the tmpfs, the system or the keeper has no room, and would not have for another
+/// client.
+std::unique_ptr<KeptClient> Daemon::hand_over(const Connection& conn) {
+  if (!clients_->has_room()) return nullptr;
+  auto kept = KeptClient::create(folder_of(options_), conn.id, conn.in, output_of(conn.out),
+                                 sent_of(conn.out));
+  if (!kept.has_value()) return nullptr;
+  if (clients_->hold(conn.id, conn.fd.get())) return std::move(kept.value());
+  kept.value()->forget();
+  return nullptr;
+}
+
+/// The client goes on, but ends with this process, unless there is room again by then.
 void Daemon::give_up_keeping(Connection& conn) {
   for (const store::Watch* watch : watches_.of(conn.id)) {
     journal_.erase_watch(conn.id, watch->seq);
   }
   let_go(conn);
+  put_off_keeping(conn);
 }
 
 /// The keeper forgets the client, and so do we what it would have needed.
@@ -153,8 +182,11 @@ bool Daemon::can_be_saved(Connection& conn) {
 /// committed is left (the server died in the turn that began to keep them), and one that it
 /// died in a plain call for.
 void Daemon::recover_clients(bool has_state) {
-  if (clients_ == nullptr) return;
   const std::string folder = folder_of(options_);
+  if (clients_ == nullptr) {
+    KeptClient::sweep(folder, {});  // an earlier one's, which had a keeper
+    return;
+  }
   if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) {
     log::warn("cannot make " + folder + ": socket clients end with this process");
   }
@@ -193,14 +225,18 @@ bool Daemon::recover_client(HeldClients::Client& held) {
   if (!out.restore(output.first, output.bytes, sent - output.first, now_us_)) return false;
 
   Connection& conn = new_connection(held.id, {}, false);
+  if (!poller_.add(held.fd.get(), EPOLLIN, &conn)) {
+    trace_.destroy("connection", raw(held.id));
+    conns_.erase(held.id);
+    return false;
+  }
+  conn.interest = EPOLLIN;
   conn.fd = std::move(held.fd);
   conn.kept = std::move(opened.value());
   conn.out = std::move(out);
   conn.in = conn.kept->unexecuted();
   conn.last_tx = turn.last_tx;
   for (const store::TxId tx : turn.open_tx) conn.transactions.emplace(tx, store_.begin(true));
-  conn.interest = EPOLLIN;
-  poller_.add(conn.fd.get(), conn.interest, &conn);
   mark_dirty(conn);
   if (!conn.in.empty()) mark_runnable(conn);
   return true;

@@ -55,6 +55,7 @@ struct Connection : PollTarget {
   /// Of a socket that the keeper holds: what the next process is to know of it.
   std::unique_ptr<KeptClient> kept;
   std::uint32_t requests = 0;  ///< of a socket that it does not hold: executed ones
+  bool is_put_off = false;     ///< waits until it is tried again to keep it
   /// None for a socket, under -D, and for a domain whose ring cannot be had.
   std::optional<Ring> ring;
   /// Stream offset (mod 2^32) up to which request bytes are in the state: executed,

@@ -70,17 +70,22 @@ Daemon::~Daemon() = default;
 
 void Daemon::add_source(int fd, std::function<void()> on_ready) {
   sources_.push_back(std::make_unique<Source>(fd, std::move(on_ready)));
-  poller_.add(fd, EPOLLIN, sources_.back().get());
+  if (poller_.add(fd, EPOLLIN, sources_.back().get())) return;
+  log::error(std::string("epoll_ctl: ") + std::strerror(errno));
+  std::_Exit(kExitFailed);
 }
 
 void Daemon::listen(int fd) {
   listen_fd_ = fd;
   fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-  add_source(fd, [this, fd] { accept_all(fd); });
+  add_source(fd, [this, fd] { accept_some(fd); });
 }
 
-void Daemon::accept_all(int fd) {
-  for (;;) {
+/// A few at a time: who connects without end does not stop the others. epoll tells of
+/// the rest again.
+void Daemon::accept_some(int fd) {
+  constexpr int kAcceptedATurn = 64;
+  for (int count = 0; count < kAcceptedATurn; ++count) {
     UniqueFd client(accept4(fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (client.valid()) {
       accept_is_failing_ = false;
@@ -122,7 +127,11 @@ void Daemon::accept_client(UniqueFd fd) {
   Connection& conn = new_connection(store::ConnId{++last_conn_}, {}, false);
   conn.fd = std::move(fd);
   conn.interest = EPOLLIN;
-  poller_.add(conn.fd.get(), conn.interest, &conn);
+  if (!poller_.add(conn.fd.get(), conn.interest, &conn)) {
+    log::warn(std::string("cannot serve a client: ") + std::strerror(errno));
+    close(conn);
+    return;
+  }
   note_young(conn);
 }
 
@@ -183,7 +192,7 @@ int Daemon::timeout_ms() const {
   std::uint64_t next = std::numeric_limits<std::uint64_t>::max();
   for (const std::uint64_t at :
        {next_expiry_us_, accept_again_us_, space_again_us_, late_check_us_, domains_again_us_,
-        rings_again_us_, young_check_us_, tell_keeper_us_, history_again_us_}) {
+        rings_again_us_, keep_check_us_, tell_keeper_us_, history_again_us_}) {
     if (at != 0) next = std::min(next, at);
   }
   if (next == std::numeric_limits<std::uint64_t>::max()) return -1;
@@ -417,7 +426,7 @@ void Daemon::update_interest(Connection& conn) {
   if (!conn.out.empty()) interest |= EPOLLOUT;
   if (conn.is_parked && interest != 0) {
     conn.is_parked = false;
-    poller_.add(conn.fd.get(), interest, &conn);
+    if (!poller_.add(conn.fd.get(), interest, &conn)) close(conn);
   } else if (interest != conn.interest) {
     poller_.change(conn.fd.get(), interest, &conn);
   }

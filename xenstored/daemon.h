@@ -107,7 +107,7 @@ class Daemon {
   void mark_dirty(Connection& conn);
   void mark_changed(Connection& conn);
   void mark_runnable(Connection& conn);
-  void accept_all(int fd);
+  void accept_some(int fd);
   void poll_listener(std::uint32_t events);
   void pause_accepting(int error);
   void resume_accepting();
@@ -120,7 +120,15 @@ class Daemon {
   void note_worth_keeping(const Connection& conn);
   void choose_calls();
   void keep_clients();
-  void keep(Connection& conn);
+  bool keep(Connection& conn);
+  std::unique_ptr<KeptClient> hand_over(const Connection& conn);
+  void put_off_keeping(Connection& conn);
+  void check_keeping_at(std::uint64_t us);
+  struct Waiting {
+    store::ConnId id;
+    std::uint64_t due_us;
+  };
+  void note_due(std::deque<Waiting>& waiting);
   void give_up_keeping(Connection& conn);
   void let_go(Connection& conn);
   void tell_keeper();
@@ -181,6 +189,7 @@ class Daemon {
   bool wait_for_turn_on(Connection& conn, std::string_view path, bool is_removal);
   store::Answer<void> tree_op(Session& session, const store::TreeOp& op);
   bool reserve(const store::TreeOp& op);
+  void tell_of_no_room();
   bool reserve(const store::Transaction& transaction);
   void wake(const std::vector<store::ConnId>& conns);
   const store::Limits* limits_of(const Connection& conn);
@@ -249,6 +258,7 @@ class Daemon {
       const journal::ConnectionRecord& record, const std::vector<journal::OutputRecord>& outputs);
   store::Result<void, std::string> recover_domain(const journal::DomainRecord& record);
   store::Result<void, std::string> recover_watch(const journal::WatchRecord& record);
+  void give_to_client(const journal::WatchRecord& record);
   void set_global_quota(store::Quota quota, std::uint32_t value);
   void refresh_limits(Domain& domain);
   std::string control_quota_list(bool soft) const;
@@ -295,9 +305,10 @@ class Daemon {
   std::uint64_t rings_again_us_ = 0;    ///< when rings are mapped that could not be; 0: all are
   std::vector<store::ConnId> resetting_;
   std::set<store::ConnId> waiting_for_space_;
-  bool space_is_short_ = false;       ///< told once, until there is some
-  std::uint64_t space_again_us_ = 0;  ///< when those try again; 0: nobody waits
-  std::vector<store::ConnId> late_;   ///< rings whose guest has left messages waiting
+  bool space_is_short_ = false;        ///< told once, until there is some
+  std::uint64_t tell_no_room_us_ = 0;  ///< a refused change is told of from then on
+  std::uint64_t space_again_us_ = 0;   ///< when those try again; 0: nobody waits
+  std::vector<store::ConnId> late_;    ///< rings whose guest has left messages waiting
   std::uint64_t late_check_us_ = 0;
   std::uint64_t commits_ = 1;           ///< number of the next one
   std::uint64_t history_again_us_ = 0;  ///< when history is tended though nothing happens; 0: never
@@ -310,12 +321,11 @@ class Daemon {
   KeptClient::Turn saved_turn_;      ///< for save_client()
   std::vector<Connection*> saving_;  ///< kept clients that the commit under way changes
 
-  struct Young {
-    store::ConnId id;
-    std::uint64_t since_us;
-  };
-  std::deque<Young> young_;  ///< clients not kept yet, by age
-  std::uint64_t young_check_us_ = 0;
+  std::deque<Waiting> young_;    ///< clients not kept yet, by age
+  std::deque<Waiting> put_off_;  ///< those that could not be kept when they were to be
+  std::uint64_t keep_check_us_ =
+      0;  ///< when it is looked at who of these is due; 0: there are none
+  std::uint64_t keep_again_us_ = 0;           ///< the keeper or the tmpfs takes nobody before then
   std::vector<store::ConnId> worth_keeping_;  ///< from the commit of this turn on
   std::uint64_t tell_keeper_us_ = 0;          ///< when it may keep up again; 0: it does
   KeptClient::Calls kept_calls_ = KeptClient::Calls::kNoted;

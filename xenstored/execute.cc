@@ -79,13 +79,25 @@ void Daemon::execute(Connection& conn, const Header& header, std::string_view pa
     return;
   }
   poison_.note(conn.caller.domid, header.type, payload);
+  const std::uint64_t refused = journal_.refused();
   const auto answer = dispatch(session);
+  if (!answer.has_value() && answer.error() == WireError::kNospc && journal_.refused() != refused) {
+    tell_of_no_room();
+  }
   if (!store_.effects().changes.empty()) {
     carry_out_effects(author_of(conn), op_name(header.type));
   }
   finish(session, answer);
   cause_ = {};
   poison_.done();
+}
+
+/// The operator is to know that it is no quota, but not of each request.
+void Daemon::tell_of_no_room() {
+  constexpr std::uint64_t kTellAgainUs = 60'000'000;
+  if (now_us_ < tell_no_room_us_) return;
+  tell_no_room_us_ = now_us_ + kTellAgainUs;
+  log::error("no room in " + options_.area + ": changes are refused (ENOSPC) until there is");
 }
 
 Answer<void> Daemon::dispatch(Session& session) {

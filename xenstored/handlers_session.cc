@@ -123,6 +123,11 @@ Answer<void> Daemon::do_transaction_start(Session& session) {
       return tl::unexpected(WireError::kNospc);
     }
   }
+  // More than its record in the journal can name: dom0's own ring has no quota, and a guest's
+  // may be set as high.
+  if (conn.is_domain && conn.transactions.size() >= journal::kOpenTxMax) {
+    return tl::unexpected(WireError::kNospc);
+  }
   if (conn.is_domain && !journal_.reserve(journal_.space_for_put(kPayloadMax))) {
     return tl::unexpected(WireError::kNospc);
   }

@@ -4,11 +4,13 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <span>
 #include <utility>
 
 namespace xenstored {
@@ -57,29 +59,36 @@ store::Result<HeldClients, std::string> HeldClients::open(int channel_fd, int ta
     if (::fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
       return tl::unexpected(std::string("no channel to the keeper"));
   }
-  void* const begin = ::mmap(nullptr, sizeof(HeldTable), PROT_READ, MAP_SHARED, table_fd, 0);
+  // As large as the keeper made it, which may be of another version.
+  struct stat facts {};
+  const bool has_size = ::fstat(table_fd, &facts) == 0;
+  const std::size_t bytes = has_size ? static_cast<std::size_t>(facts.st_size) : 0;
+  void* const begin = ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED, table_fd, 0);
   if (begin == MAP_FAILED) return tl::unexpected(std::string("cannot map the keeper's table"));
-  for (const HeldTable::Slot& slot : static_cast<const HeldTable*>(begin)->slots) {
+  const std::span slots(static_cast<const HeldTable::Slot*>(begin),
+                        bytes / sizeof(HeldTable::Slot));
+  for (const HeldTable::Slot& slot : slots) {
     if (slot.conn == 0) continue;
     UniqueFd fd(static_cast<int>(slot.fd));
     if (::fcntl(fd.get(), F_SETFD, FD_CLOEXEC) != 0) continue;
     clients.inherited_.push_back({store::ConnId{slot.conn}, std::move(fd)});
   }
-  ::munmap(begin, sizeof(HeldTable));
+  ::munmap(begin, bytes);
   clients.held_ = clients.inherited_.size();
   return clients;
 }
 
 std::vector<HeldClients::Client> HeldClients::take() { return std::exchange(inherited_, {}); }
 
-HeldClients::Held HeldClients::hold(store::ConnId id, int fd) {
-  if (held_ >= kHeldMax) return Held::kNo;
-  if (!catch_up()) return Held::kLater;
+bool HeldClients::has_room() { return !is_gone_ && held_ < kHeldMax && catch_up(); }
+
+bool HeldClients::hold(store::ConnId id, int fd) {
   if (!send_note(channel_.get(), {raw(id), HeldNote::kHold, 0}, fd)) {
-    return errno == EAGAIN ? Held::kLater : Held::kNo;
+    is_gone_ = errno == EPIPE;
+    return false;
   }
   ++held_;
-  return Held::kYes;
+  return true;
 }
 
 void HeldClients::let_go(store::ConnId id) {
@@ -90,8 +99,9 @@ void HeldClients::let_go(store::ConnId id) {
 bool HeldClients::catch_up() {
   while (!untold_.empty()) {
     if (!send_note(channel_.get(), {raw(untold_.front()), HeldNote::kLetGo, 0}, -1)) {
-      if (errno == EAGAIN) return false;
-      untold_.clear();  // the keeper is gone, and what it held
+      if (errno != EPIPE) return false;
+      is_gone_ = true;  // and what it held
+      untold_.clear();
       return true;
     }
     untold_.pop_front();

@@ -54,10 +54,13 @@ class HeldClients {
   /// What was inherited; once.
   std::vector<Client> take();
 
-  enum class Held { kYes, kLater, kNo };
+  /// May another be handed over? Not if the keeper has enough, does not keep up or is gone.
+  bool has_room();
   /// Hands over a duplicate; it is with the keeper even if this process dies at once.
-  /// kLater: the keeper does not keep up. kNo: it is gone, or has enough.
-  Held hold(store::ConnId id, int fd);
+  /// False: the keeper does not keep up, is gone, or the system has no room for messages.
+  bool hold(store::ConnId id, int fd);
+  /// There is no keeper any more.
+  bool is_gone() const { return is_gone_; }
   /// The keeper shall forget this one: it is told by the next catch_up().
   void let_go(store::ConnId id);
   /// False: the keeper does not keep up, there is still something to tell.
@@ -70,6 +73,7 @@ class HeldClients {
   std::vector<Client> inherited_;
   std::deque<store::ConnId> untold_;
   std::size_t held_ = 0;
+  bool is_gone_ = false;
 };
 
 /// The keeper's end. Allocates nothing once it is made.

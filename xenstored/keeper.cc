@@ -175,7 +175,8 @@ class Keeper {
   bool is_ready_ = false;  ///< this server has said that it serves
   bool was_ever_ready_ = false;
   bool is_stopping_ = false;
-  int failures_ = 0;  ///< deaths before serving, in a row
+  long ready_ms_ = 0;  ///< when it said so
+  int failures_ = 0;   ///< deaths before serving, or by themselves soon after, in a row
   unsigned long restarts_ = 0;
   long due_ms_ = 0;  ///< when to start the next server, or kill a stopping one
 };
@@ -212,7 +213,7 @@ void Keeper::take_ready() {
   char byte;
   while (::read(ready_fd_, &byte, 1) == 1) {
     is_ready_ = true;
-    failures_ = 0;
+    ready_ms_ = now_ms();
     if (!was_ever_ready_) first_time_ready();
   }
 }
@@ -271,7 +272,9 @@ std::optional<int> Keeper::judge_death(int status) {
   // Where one has served before, guests wait, and what it refuses can be put right.
   const bool is_refused = WIFEXITED(status) && WEXITSTATUS(status) == kExitRefused;
   if (is_refused && !was_ever_ready_) return kExitRefused;
-  if (!is_ready_) ++failures_;
+  // One that ends by itself would do it again at once, with what guests have asked.
+  const bool has_failed = !is_ready_ || (WIFEXITED(status) && now_ms() - ready_ms_ < kPauseMaxMs);
+  failures_ = has_failed ? failures_ + 1 : 0;
   if (!was_ever_ready_ && failures_ >= kFirstStartTries) return kExitFailed;
   due_ms_ = 0;
   if (failures_ > 1) {

@@ -101,9 +101,19 @@ int serve_kept(const Options& options) {
                                          options.close_clients ? nullptr : &clients.value()});
 }
 
+/// Started without them, what is opened next would get their numbers, and be taken for them.
+void open_standard_descriptors() {
+  int fd;
+  do {
+    fd = ::open("/dev/null", O_RDWR);
+  } while (fd >= 0 && fd <= STDERR_FILENO);
+  if (fd >= 0) ::close(fd);
+}
+
 }  // namespace
 
 int main(int argc, char* argv[]) {
+  open_standard_descriptors();
   const auto parsed = xenstored::parse_options(argc, argv);
   if (!parsed.has_value()) return refuse(parsed.error());
   const Options& options = *parsed;

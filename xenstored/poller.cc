@@ -14,9 +14,9 @@ Poller::Poller() : epoll_(epoll_create1(EPOLL_CLOEXEC)) {
   std::abort();
 }
 
-void Poller::add(int fd, std::uint32_t events, PollTarget* target) {
+bool Poller::add(int fd, std::uint32_t events, PollTarget* target) {
   epoll_event event{.events = events, .data = {.ptr = target}};
-  epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event);
+  return epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
 void Poller::change(int fd, std::uint32_t events, PollTarget* target) {

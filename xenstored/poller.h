@@ -23,7 +23,8 @@ class Poller {
  public:
   Poller();
   /// Asks for `events` (0: none for now) on `fd`; what is ready comes with `target`.
-  void add(int fd, std::uint32_t events, PollTarget* target);
+  /// False: the system has no room for another.
+  [[nodiscard]] bool add(int fd, std::uint32_t events, PollTarget* target);
   void change(int fd, std::uint32_t events, PollTarget* target);
   void remove(int fd);
   /// Waits until something is ready or `timeout_ms` passed (-1: for ever).

@@ -140,7 +140,6 @@ Result<void, std::string> Daemon::recover() {
   for (const journal::DomainRecord& record : records.domains) {
     if (auto ok = recover_domain(record); !ok.has_value()) return ok;
   }
-  recover_clients(true);
   for (const auto& [domid, known] : domains_) {
     if (Domain* target = known.target ? find_domain(*known.target) : nullptr) {
       target->is_target = true;
@@ -149,6 +148,9 @@ Result<void, std::string> Daemon::recover() {
   for (const journal::WatchRecord& record : records.watches) {
     if (auto ok = recover_watch(record); !ok.has_value()) return ok;
   }
+  // Last: a state that is refused after all must not have taken anybody up.
+  recover_clients(true);
+  for (const journal::WatchRecord& record : records.watches) give_to_client(record);
   refresh_callers();
   begin_history(records.stored_history);
   recover_rings();
@@ -273,17 +275,22 @@ Result<void, std::string> Daemon::recover_domain(const journal::DomainRecord& re
 Result<void, std::string> Daemon::recover_watch(const journal::WatchRecord& record) {
   last_watch_ = std::max(last_watch_, record.seq);
   last_conn_ = std::max(last_conn_, raw(record.conn));
-  Connection* conn = find(record.conn);
-  if (conn == nullptr) {  // of a socket client that has ended
-    journal_.erase_watch(record.conn, record.seq);
-    return {};
-  }
   const auto added = watches_.add(
       {record.conn, record.seq, record.path, record.token, record.relative, record.depth});
   if (!added.has_value()) return refuse("a doubled watch");
+  return {};
+}
+
+/// The watch is there: whose it is has it, or has ended, as socket clients do.
+void Daemon::give_to_client(const journal::WatchRecord& record) {
+  Connection* conn = find(record.conn);
+  if (conn == nullptr) {
+    journal_.erase_watch(record.conn, record.seq);
+    (void)watches_.remove(record.conn, record.path, record.token);
+    return;
+  }
   ++conn->watches;
   conn->watch_bytes += sizeof(store::Watch) + record.path.size() + record.token.size();
-  return {};
 }
 
 /// The checker: what a restart would make of the journal, against memory.

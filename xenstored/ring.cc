@@ -118,8 +118,10 @@ bool Daemon::reserve_for_ring(Connection& conn) {
   const std::size_t needed = conn.out.end() - tail + kFrameMax;
   while (conn.reserved < needed) {
     // The connection's own record first; what does not fit there goes into chunks.
-    const journal::Space space = journal_.space_for_put(
-        conn.reserved == 0 ? journal::kInlineOutMax + journal::kFrameMax : journal::kOutputMax);
+    const std::size_t record =
+        journal::kInlineOutMax + journal::kFrameMax + 8 * conn.transactions.size();
+    const journal::Space space =
+        journal_.space_for_put(conn.reserved == 0 ? record : journal::kOutputMax);
     if (!journal_.reserve(space, journal::Purpose::kReply)) {
       if (!std::exchange(space_is_short_, true)) {
         log::error("no room to store what guests are sent: their requests wait, events are lost");

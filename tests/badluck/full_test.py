@@ -90,6 +90,7 @@ class Full(unittest.TestCase):
     def test_writes_are_refused_reads_and_removals_go_on(self):
         self.start()
         self.assertGreater(self.write_until_full("/fill"), 100)
+        self.assertEqual(self.box.log().count("no room in "), 1, "told once")
         self.check_all_there()
         self.remove("/fill/0/0")
         for number in range(100, 200):

@@ -345,7 +345,7 @@ TEST_F(HeldClientsTest, WhatIsHeldLivesOnWithTheNextServer) {
   {
     HeldClients first = start();
     EXPECT_THAT(first.take(), IsEmpty());
-    EXPECT_EQ(first.hold(store::ConnId{3}, near.get()), HeldClients::Held::kYes);
+    EXPECT_TRUE(first.hold(store::ConnId{3}, near.get()));
     near.reset();
   }
   HeldClients second = start();
@@ -368,15 +368,13 @@ TEST_F(HeldClientsTest, AHolderThatDoesNotListenIsToldLater) {
   HeldClients server = start();
   const UniqueFd null(::open("/dev/null", O_RDWR));
   std::uint64_t held = 0;
-  HeldClients::Held last;
-  while ((last = server.hold(store::ConnId{held + 1}, null.get())) == HeldClients::Held::kYes) {
-    ++held;
-  }
-  EXPECT_EQ(last, HeldClients::Held::kLater);
+  while (server.hold(store::ConnId{held + 1}, null.get())) ++held;
+  EXPECT_FALSE(server.is_gone());
   server.let_go(store::ConnId{1});
   EXPECT_FALSE(server.catch_up());
+  EXPECT_FALSE(server.has_room());
   holder_.listen();
-  EXPECT_TRUE(server.catch_up());
+  EXPECT_TRUE(server.has_room());
   HeldClients next = start();
   const auto ids = ids_of(next);
   EXPECT_EQ(ids.size(), held - 1);
@@ -393,17 +391,22 @@ TEST_F(HeldClientsTest, AHolderHoldsSoManyAndNoMore) {
   HeldClients server = start();
   const UniqueFd null(::open("/dev/null", O_RDWR));
   for (std::uint64_t id = 1; id <= kHeldMax; ++id) {
-    ASSERT_EQ(server.hold(store::ConnId{id}, null.get()), HeldClients::Held::kYes);
+    ASSERT_TRUE(server.has_room());
+    ASSERT_TRUE(server.hold(store::ConnId{id}, null.get()));
     holder_.listen();
   }
-  EXPECT_EQ(server.hold(store::ConnId{kHeldMax + 1}, null.get()), HeldClients::Held::kNo);
+  EXPECT_FALSE(server.has_room());
+  server.let_go(store::ConnId{1});
+  EXPECT_TRUE(server.has_room());
 }
 
 TEST_F(HeldClientsTest, NobodyIsTheKeeperAnyMore) {
   HeldClients server = start();
   const UniqueFd null(::open("/dev/null", O_RDWR));
   { const ClientHolder gone = std::move(holder_); }
-  EXPECT_EQ(server.hold(store::ConnId{1}, null.get()), HeldClients::Held::kNo);
+  EXPECT_FALSE(server.hold(store::ConnId{1}, null.get()));
+  EXPECT_TRUE(server.is_gone());
+  EXPECT_FALSE(server.has_room());
   server.let_go(store::ConnId{1});
   EXPECT_TRUE(server.catch_up());
 }
