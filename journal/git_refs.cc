@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "journal/git_refs.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
+#include <cerrno>
+
+#include "journal/system.h"
 
 namespace journal::git {
 namespace {
@@ -36,6 +41,14 @@ std::vector<std::pair<std::string, ObjectId>> packed_branches(const fs::path& re
 }  // namespace
 
 Result<void, std::string> make_bare(const fs::path& repository) {
+  if (auto made = make_folder(fs::absolute(repository).parent_path()); !made.has_value()) {
+    return made;
+  }
+  // It has whatever guests and toolstacks have written, passwords too. Who made it before us
+  // has decided otherwise.
+  if (::mkdir(repository.c_str(), 0700) != 0 && errno != EEXIST) {
+    return tl::unexpected(system_message("cannot make " + repository.string(), errno));
+  }
   for (const char* folder : {"objects/info", "objects/pack", "refs/heads", "refs/tags"}) {
     if (auto made = make_folder(repository / folder); !made.has_value()) return made;
   }

@@ -350,7 +350,7 @@ Limits of an unprivileged domain
                             path-max, node-size
   -q, --quota-soft WHAT=N   memory (2097152 bytes): a warning in the log
   -w, --timeout watch-event=S  seconds a watch event may wait to be read
-                            before its connection is dropped (20; 0: for ever)
+                            before it is dropped (20; 0: for ever)
 
 Logging
       --log WHERE           stderr (default with -N), syslog (default without),

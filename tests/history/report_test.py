@@ -106,6 +106,7 @@ class Bytes(Page):
     def test_json_tells_where_it_is(self):
         file = os.path.join(self.area, "p.html")
         self.assertEqual(self.json("report", "-o", file), {"file": file, "commits": 6})
+        self.assertEqual(os.stat(file).st_mode & 0o777, 0o600)
         self.assertEqual(self.refusal("report", "-o", "/nope/p.html"),
                          "cannot write /nope/p.html: No such file or directory")
 

@@ -17,6 +17,7 @@ _MESSAGE = re.compile(r"(IN|OUT) (0x\w+) \d+ (\S+) ([A-Z_]+) (\(.*\)(?: tx \d+)?
 _LIFE = re.compile(r"(CREATE|DESTROY) (connection|watch|transaction) (0x\w+)")
 _INTRODUCE = re.compile(r"IN .* INTRODUCE \((\d+) ")
 _OTHER = re.compile(r"\*\*\*|Checking store .*|dropping duplicate watch .*")
+_LEFT_OUT = re.compile(r"|wrl: .*")  # how C xenstored limits the rate of writing
 
 
 class Names:
@@ -34,27 +35,37 @@ class Names:
             self._counts[kind] += 1
             name = f"{kind[0]}{self._counts[kind]}"
         self._names[kind, number] = name
+        return name
 
-    def __getitem__(self, kind_and_number):
-        return self._names[kind_and_number]
+    def ended(self, kind, number):
+        """C xenstored tells of transactions only when they end."""
+        if (kind, number) not in self._names:
+            self.created(kind, number, None)
+        return self._names.pop((kind, number))
+
+    def connection(self, number):
+        return self._names["connection", number]
 
 
 def converted(lines):
+    """A line for each, None for those that say nothing of the protocol."""
     names, domid = Names(), None
     for line in lines:
         if match := _MESSAGE.fullmatch(line):
             direction, conn, time, op, rest = match.groups()
             arrow = "<-" if direction == "IN" else "->"
-            yield f"{time} {names['connection', conn]:<4} {arrow} {op} {rest}"
+            yield f"{time} {names.connection(conn):<4} {arrow} {op} {rest}"
             introduced = _INTRODUCE.match(line)
             domid = introduced.group(1) if introduced else None
         elif match := _LIFE.fullmatch(line):
             verb, kind, number = match.groups()
-            if verb == "CREATE":
-                names.created(kind, number, domid)
-            yield f"         {verb} {kind} {names[kind, number]}"
+            name = (names.created(kind, number, domid) if verb == "CREATE"
+                    else names.ended(kind, number))
+            yield f"         {verb} {kind} {name}"
         elif _OTHER.fullmatch(line):
             yield line
+        elif _LEFT_OUT.fullmatch(line):
+            yield None
         else:
             sys.exit(f"unknown line: {line}")
 
@@ -65,7 +76,7 @@ def main():
     steps = [line.split() for line in (share / "phases").read_text().splitlines()]
     ends = [int(begin) for _, begin in steps[1:]] + [len(lines)]
     for number, ((step, begin), end) in enumerate(zip(steps, ends), 1):
-        text = "".join(line + "\n" for line in lines[int(begin):end])
+        text = "".join(line + "\n" for line in lines[int(begin):end] if line is not None)
         (directory / f"{series}-{number:02}-{step}.txt").write_text(text, "latin-1")
 
 

@@ -2,6 +2,7 @@
 // report: one page of HTML, on what happened around a moment. What comes from the
 // store is escaped twice: escaped() leaves printable ASCII, html() takes the
 // meaning from that; and the page's policy runs no script but its own.
+#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -445,7 +446,9 @@ auto cannot_write(const std::string& file) {
 Result<void> report(Repository& repository, const ReportOptions& options, const Look& look) {
   Report report(repository, options);
   if (const auto collected = report.collect(); !collected.has_value()) return collected;
-  std::FILE* const file = std::fopen(options.file.c_str(), "we");
+  // Not for everybody: it shows what guests and toolstacks have stored.
+  const int fd = ::open(options.file.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  std::FILE* const file = fd < 0 ? nullptr : ::fdopen(fd, "w");
   if (file == nullptr) return cannot_write(options.file);
   const auto written = report.write(file);
   const bool is_bad = std::ferror(file) != 0;

@@ -225,6 +225,8 @@ TEST(HistoryRepository, StaysWithinItsLimitAndArchivesTheOldest) {
   EXPECT_GT(left.front(), 100U);
 
   expect_sound(*options.archive);
+  EXPECT_EQ(std::filesystem::status(*options.archive).permissions(),
+            std::filesystem::perms::owner_all);
   const std::filesystem::path joined = folder.path() / "joined.git";
   run("git clone -q --bare --no-local file://" + folder.repository().string() + " " +
       joined.string());
