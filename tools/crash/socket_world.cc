@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <sstream>
+#include <thread>
 #include <utility>
 
 namespace crash {
@@ -48,6 +50,26 @@ void make_narrow(const Connection& connection) {
 std::string value_at(const Tree& tree, const std::string& path) {
   const auto node = tree.find(path);
   return node == tree.end() ? "" : node->second.value;
+}
+
+/// How many the server has, this one included (xenstored/handlers_inspect.cc).
+store::Result<std::size_t, std::string> count_connections(const std::string& socket_path) {
+  auto connection = Connection::open(socket_path);
+  if (!connection) return failure(std::string("connect: ") + std::strerror(errno));
+  std::size_t count = 0;
+  std::string cursor = "1.0.0";
+  while (cursor.starts_with("1.")) {
+    const std::string payload = std::string("inspect") + '\0' + cursor + '\0';
+    const auto frames = ask(*connection, {{Op::kControl, payload}});
+    if (!frames.has_value()) return failure(frames.error());
+    std::istringstream lines(frames->front().payload.c_str());
+    cursor.clear();
+    for (std::string line; std::getline(lines, line);) {
+      if (line.starts_with("connection ")) ++count;
+      if (line.starts_with("next ")) cursor = line.substr(5);
+    }
+  }
+  return count;
 }
 
 Tree without_counts(Tree tree) {
@@ -285,9 +307,25 @@ Status SocketWorld::come_to_rest() {
     client->sleep_until(Clock::now());
   }
   if (Status done = go_on_until(all_idle); !done.has_value()) return done;
+  if (Status gone = await_ends(); !gone.has_value()) return gone;
   // What was queued for anybody is before the answer to this.
   for (const auto& client : clients_) client->ask_fence();
   return go_on_until(all_idle);
+}
+
+// Of those who have left: what they asked for last may still wait for another's transaction, and
+// is done then.
+Status SocketWorld::await_ends() const {
+  const auto deadline = Clock::now() + kPatience;
+  for (;;) {
+    const auto count = count_connections(socket_path_);
+    if (!count.has_value()) return failure(count.error());
+    if (*count == clients_.size() + 1) return {};  // with the one that asked
+    if (Clock::now() > deadline)
+      return failure("of " + std::to_string(clients_.size()) + " clients the server has " +
+                     std::to_string(*count - 1));
+    std::this_thread::sleep_for(Milliseconds(1));
+  }
 }
 
 // All that happened elsewhere was told, too.
