@@ -8,7 +8,6 @@
 #include <cerrno>
 #include <cstring>
 #include <sstream>
-#include <thread>
 #include <utility>
 
 namespace crash {
@@ -306,26 +305,20 @@ Status SocketWorld::come_to_rest() {
     client->set_mode(RingMode::kSilent);
     client->sleep_until(Clock::now());
   }
-  if (Status done = go_on_until(all_idle); !done.has_value()) return done;
-  if (Status gone = await_ends(); !gone.has_value()) return gone;
+  // What those who have left asked for last may still wait for another's transaction, and is done
+  // then. Meanwhile somebody may find that he was closed, and begin anew.
+  Status counted;
+  const auto are_alone = [&] {
+    if (!all_idle()) return false;
+    const auto count = count_connections(socket_path_);
+    if (!count.has_value()) counted = failure(count.error());
+    return !count.has_value() || *count == clients_.size() + 1;  // with the one that asked
+  };
+  if (Status done = go_on_until(are_alone); !done.has_value()) return done;
+  if (!counted.has_value()) return counted;
   // What was queued for anybody is before the answer to this.
   for (const auto& client : clients_) client->ask_fence();
   return go_on_until(all_idle);
-}
-
-// Of those who have left: what they asked for last may still wait for another's transaction, and
-// is done then.
-Status SocketWorld::await_ends() const {
-  const auto deadline = Clock::now() + kPatience;
-  for (;;) {
-    const auto count = count_connections(socket_path_);
-    if (!count.has_value()) return failure(count.error());
-    if (*count == clients_.size() + 1) return {};  // with the one that asked
-    if (Clock::now() > deadline)
-      return failure("of " + std::to_string(clients_.size()) + " clients the server has " +
-                     std::to_string(*count - 1));
-    std::this_thread::sleep_for(Milliseconds(1));
-  }
 }
 
 // All that happened elsewhere was told, too.

@@ -56,7 +56,6 @@ class SocketWorld final : public World {
   Status go_on_until(const std::function<bool()>& is_done);
   Verdict judge_ends();
   std::string against_kills(const TimeSpan& span) const;
-  Status await_ends() const;
   Verdict check_streams(const Tree& found);
   Verdict check_tree(const Walk& found);
   Status remove_past();
