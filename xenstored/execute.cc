@@ -94,9 +94,9 @@ void Daemon::execute(Connection& conn, const Header& header, std::string_view pa
 
 /// The operator is to know that it is no quota, but not of each request.
 void Daemon::tell_of_no_room() {
-  constexpr std::uint64_t kTellAgainUs = 60'000'000;
+  constexpr std::uint64_t kNoRoomAgainUs = 60'000'000;
   if (now_us_ < tell_no_room_us_) return;
-  tell_no_room_us_ = now_us_ + kTellAgainUs;
+  tell_no_room_us_ = now_us_ + kNoRoomAgainUs;
   log::error("no room in " + options_.area + ": changes are refused (ENOSPC) until there is");
 }
 

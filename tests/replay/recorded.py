@@ -16,7 +16,8 @@ DIRECTORY = pathlib.Path(__file__).resolve().parent.parent / "traces"
 # but written by us (see ../traces/README.md).
 SERIES = ("traffic", "devices", "remus-sender", "remus-destroy")
 
-_MESSAGE = re.compile(r"\d\d:\d\d:\d\d (c\d+|dom\d+) +(<-|->) ([A-Z_]+) \((.*)\)( tx \d+)?")
+_MESSAGE = re.compile(
+    r"\d\d:\d\d:\d\d (c\d+|dom\d+) +(<-|->) ([A-Z_]+) \((.*)\)(?: tx (\d+))?")
 _SHOWN_ID = re.compile(r"\) tx \d+$", re.MULTILINE)
 _LIFE = re.compile(r" +(CREATE|DESTROY) (connection|watch|transaction) (\w+)")
 _DROPPED = re.compile(r"dropping duplicate watch (\S+) (\S+) for domain \d+")
@@ -52,7 +53,8 @@ class Step:
     op: str = ""
     text: str = ""
     payload: bytes = b""
-    in_tx: bool = False
+    tx: int | None = None  # the transaction that it is part of, and
+    starts: int | None = None  # the one that it starts: numbers of one connection
     answer: Output | None = None
 
     def __str__(self):
@@ -108,6 +110,8 @@ class _TransactionGuess:
     transaction's own request is unanswered is another thread's; so are the announcements under
     control/feature-, which Linux never makes in a transaction. Watches know no transactions."""
 
+    NUMBER = 1
+
     def __init__(self):
         self._open = {}  # conn -> the transaction's request that is unanswered, or None
 
@@ -116,15 +120,16 @@ class _TransactionGuess:
             return
         if step.op == "TRANSACTION_END":
             del self._open[step.conn]
-            step.in_tx = True
+            step.tx = self.NUMBER
         elif not is_kernel(step.conn):
-            step.in_tx = True
+            step.tx = self.NUMBER
         elif self._open[step.conn] is None and not step.text.startswith("control/feature-"):
-            step.in_tx = True
+            step.tx = self.NUMBER
             self._open[step.conn] = step
 
     def answered(self, step):
         if step.op == "TRANSACTION_START" and step.answer.op != "ERROR":
+            step.starts = self.NUMBER
             self._open[step.conn] = None
         elif self._open.get(step.conn) is step:
             self._open[step.conn] = None
@@ -181,7 +186,8 @@ class _TransactionIds:
         pass
 
     def answered(self, step):
-        pass
+        if step.op == "TRANSACTION_START" and step.answer.op != "ERROR":
+            step.starts = int(step.answer.text)
 
 
 class _Parser:
@@ -196,7 +202,7 @@ class _Parser:
             conn, arrow, op, text, tx = match.groups()
             if arrow == "<-":
                 self._request(Step("request", conn, where, op, text, request_payload(op, text),
-                                   in_tx=tx is not None))
+                                   tx=int(tx) if tx else None))
             else:
                 self._output(conn, Output(op, text, where))
         elif match := _LIFE.fullmatch(line):

@@ -30,10 +30,10 @@ class Traces(unittest.TestCase):
         for series in recorded.SERIES:
             asked = collections.Counter()
             for step in recorded.load(series).steps:
-                if step.in_tx and step.op != "TRANSACTION_END":
-                    asked[step.conn] += 1
-                elif step.in_tx:
-                    self.assertTrue(asked.pop(step.conn, 0) or step.text == "F ", step)
+                if step.tx and step.op != "TRANSACTION_END":
+                    asked[step.conn, step.tx] += 1
+                elif step.tx:
+                    self.assertTrue(asked.pop((step.conn, step.tx), 0) or step.text == "F ", step)
 
     def test_deaths_and_shutdowns_of_domains(self):
         found = {series: collections.Counter(step.kind for step in recorded.load(series).steps)
@@ -83,7 +83,7 @@ class Lines(unittest.TestCase):
             "00:00:00 dom1 -> READ ()\n"
             "00:00:00 dom1 <- TRANSACTION_END (T )\n"
             "00:00:00 dom1 -> TRANSACTION_END (OK )\n").steps
-        self.assertEqual([step.text for step in steps if step.in_tx], ["inside ", "T "])
+        self.assertEqual([step.text for step in steps if step.tx], ["inside ", "T "])
 
     def test_a_shutdown_comes_before_the_watch_that_missed_it(self):
         steps = parse(

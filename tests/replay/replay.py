@@ -31,7 +31,7 @@ _SPARE_DOMID = 1000  # domains that stand in for shutdowns: far from any recorde
 _NAME = {getattr(xs, name): name for name in (
     "DIRECTORY", "READ", "GET_PERMS", "WATCH", "UNWATCH", "TRANSACTION_START", "TRANSACTION_END",
     "INTRODUCE", "GET_DOMAIN_PATH", "WRITE", "MKDIR", "RM", "SET_PERMS", "WATCH_EVENT", "ERROR",
-    "RESUME")}
+    "RESET_WATCHES", "RESUME")}
 
 # The differences that are legal, with their reasons. The tests assert how often each occurs.
 CONFLICT = "EAGAIN recorded, OK answered: we refuse a commit only if an answer would now differ"
@@ -49,6 +49,14 @@ def printed(frame):
     return _NAME[op], payload.replace(b"\0", b" ").decode("latin-1")
 
 
+@dataclasses.dataclass
+class Transaction:
+    """An open one: its id with our server, what was asked in it, and whether a kill aborted it."""
+    id: int
+    steps: list = dataclasses.field(default_factory=list)
+    doomed: bool = False
+
+
 class Peer:
     """One recorded connection, as its client sees it."""
 
@@ -58,9 +66,7 @@ class Peer:
         self.position = 0  # in outputs
         self.frames = []  # received and not yet compared
         self.watches = []  # payloads, in order of registration
-        self.tx_id = 0
-        self.tx_steps = []  # asked in the open transaction
-        self.doomed = False
+        self.open = {}  # transactions, by recorded number
         self.again = 0  # transactions run again because of kills
         self._connect()
 
@@ -76,43 +82,43 @@ class Peer:
     def ask(self, step):
         """Makes the step's request, and its reply a frame. Commits that a kill doomed are
         retried."""
-        reply = self.call(step.op, step.payload, self.tx_id if step.in_tx else 0)
-        if self.doomed and step.op == "TRANSACTION_END":
-            self.doomed = False
-            if step.payload == b"T\0":
-                self._expect(step, reply, ("ERROR", "EAGAIN "))
-                self.run_transaction_again()
-                reply = self.call(step.op, step.payload, self.tx_id)
-        self._remember(step, reply)
+        inside = self.open.get(step.tx)
+        reply = self.call(step.op, step.payload, inside.id if inside else 0)
+        if inside and inside.doomed and step.op == "TRANSACTION_END" and step.payload == b"T\0":
+            self._expect(step, reply, ("ERROR", "EAGAIN "))
+            self.run_again(inside)
+            reply = self.call(step.op, step.payload, inside.id)
+        self._remember(step, inside, reply)
         if step.op == "TRANSACTION_START":
             reply = (reply[0], step.answer.text)  # ids are the server's business
         self.frames.append(reply)
         return reply
 
-    def _remember(self, step, reply):
-        if reply[0] == "ERROR":
+    def _remember(self, step, inside, reply):
+        if step.op == "TRANSACTION_END":
+            self.open.pop(step.tx, None)
+        elif inside:
+            inside.steps.append(step)
+        elif reply[0] == "ERROR":
             pass
         elif step.op == "WATCH":
             self.watches.append(step.payload)
         elif step.op == "UNWATCH":
             self.watches.remove(step.payload)
         elif step.op == "TRANSACTION_START":
-            self.tx_id = int(reply[1])
-        if step.op == "TRANSACTION_END":
-            self.tx_id, self.tx_steps = 0, []
-        elif step.in_tx:
-            self.tx_steps.append(step)
+            self.open[step.starts] = Transaction(int(reply[1]))
 
     @staticmethod
     def _expect(step, reply, expected):
         if reply != expected:
             raise Difference(f"{step}\n  answered {reply}\n  not      {expected}")
 
-    def run_transaction_again(self):
+    def run_again(self, transaction):
         self.again += 1
-        self.tx_id = int(self.call("TRANSACTION_START", b"\0")[1])
-        for step in self.tx_steps:
-            reply = self.call(step.op, step.payload, self.tx_id)
+        transaction.doomed = False
+        transaction.id = int(self.call("TRANSACTION_START", b"\0")[1])
+        for step in transaction.steps:
+            reply = self.call(step.op, step.payload, transaction.id)
             self._expect(step, reply, (step.answer.op, step.answer.text))
 
     def take_in(self):
@@ -142,10 +148,11 @@ class Peer:
             self.gather_rest()
             self._connect()
             self._watch_again()
-            if self.tx_id:
-                self.run_transaction_again()
+            for transaction in self.open.values():
+                self.run_again(transaction)
         else:
-            self.doomed = self.tx_id != 0
+            for transaction in self.open.values():
+                transaction.doomed = True
             self.barrier()
 
     def barrier(self):
@@ -241,11 +248,13 @@ class Replay:
         if step.op == "INTRODUCE":
             domid = int(step.payload.split(b"\0")[0])
             step = dataclasses.replace(step, payload=self._introduction(domid))
-        reply = self.peers[step.conn].ask(step)
-        recorded_answer = (step.answer.op, step.answer.text)
-        if recorded_answer == ("ERROR", "EAGAIN ") and reply == ("TRANSACTION_END", "OK "):
-            self.peers[step.conn].frames[-1] = recorded_answer
-            self.allowed[CONFLICT] += 1
+        refused = ("ERROR", "EAGAIN ")
+        if (step.answer.op, step.answer.text) != refused:
+            self.peers[step.conn].ask(step)
+            return
+        self.peers[step.conn].ask(dataclasses.replace(step, payload=b"F\0"))
+        self.peers[step.conn].frames[-1] = refused
+        self.allowed[CONFLICT] += 1
 
     def _connect(self, step):
         self.peers[step.conn] = Peer(

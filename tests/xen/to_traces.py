@@ -17,7 +17,8 @@ _MESSAGE = re.compile(r"(IN|OUT) (0x\w+) \d+ (\S+) ([A-Z_]+) (\(.*\)(?: tx \d+)?
 _LIFE = re.compile(r"(CREATE|DESTROY) (connection|watch|transaction) (0x\w+)")
 _INTRODUCE = re.compile(r"IN .* INTRODUCE \((\d+) ")
 _OTHER = re.compile(r"\*\*\*|Checking store .*|dropping duplicate watch .*")
-_LEFT_OUT = re.compile(r"|wrl: .*")  # how C xenstored limits the rate of writing
+# How C xenstored limits the rate of writing, and whom it does not hear any more.
+_LEFT_OUT = re.compile(r"|wrl: .*|CONN 0x\w+ ignored, .*")
 
 
 class Names:
