@@ -450,6 +450,7 @@ void Daemon::close(Connection& conn) {
   drop_session(conn);
   mark_changed(conn);  // a kept one: so that nobody goes on with it
   if (conn.is_domain) drop_output(conn, conn.out.end());
+  trace_.destroy("connection", raw(conn.id));
 }
 
 void Daemon::reap() {
@@ -464,7 +465,6 @@ void Daemon::reap() {
     drop_output(*conn, conn->out.end());
     std::erase(runnable_, conn);
     std::erase(dirty_, conn);
-    trace_.destroy("connection", raw(conn->id));
     conns_.erase(conn->id);
   }
   closing_.clear();

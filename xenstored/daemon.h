@@ -203,6 +203,8 @@ class Daemon {
   void fire(const store::Fired& fired);
   void fire_special(std::string_view name, store::Domid domid, bool tells_all = true);
   void send_special(const store::Watch& watch, std::string_view shown);
+  void trace_event(store::ConnId conn, const store::Watch& watch, std::string_view shown,
+                   bool is_new);
   void queue_event(Connection& conn, const store::Watch& watch, std::string_view shown);
   void save_domain(const Domain& domain);
   void save_connection(Connection& conn);

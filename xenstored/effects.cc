@@ -48,6 +48,20 @@ void Daemon::fire(const store::Fired& fired) {
   }
 }
 
+void Daemon::trace_event(store::ConnId conn, const store::Watch& watch, std::string_view shown,
+                         bool is_new) {
+  std::string payload(shown);
+  payload += '\0';
+  payload += watch.token;
+  payload += '\0';
+  const auto type = static_cast<std::uint32_t>(Op::kWatchEvent);
+  if (is_new) {
+    trace_.out(conn, type, store::kNoTx, payload);
+  } else {
+    trace_.merged(conn, type, payload);
+  }
+}
+
 void Daemon::queue_event(Connection& conn, const store::Watch& watch, std::string_view shown) {
   if (conn.is_closing || (!conn.caller.privileged && over_memory(conn))) return;
   if (conn.is_domain && ((!conn.ring && !conn.awaits_ring) ||
@@ -57,15 +71,10 @@ void Daemon::queue_event(Connection& conn, const store::Watch& watch, std::strin
   // Those who make a guest's events pile up are held up by it; a stuck client of
   // domain 0 holds nobody up.
   const bool counts = cause_.conn != store::ConnId{} && !conn.caller.privileged;
-  if (!conn.out.add_event(shown, watch.token, counts ? cause_ : Cause{}, now_us_)) return;
+  const bool is_new = conn.out.add_event(shown, watch.token, counts ? cause_ : Cause{}, now_us_);
+  if (trace_.is_on()) trace_event(conn.id, watch, shown, is_new);
+  if (!is_new) return;
   if (counts) find(cause_.conn)->outstanding.hold(cause_.request);
-  if (trace_.is_on()) {
-    std::string payload(shown);
-    payload += '\0';
-    payload += watch.token;
-    payload += '\0';
-    trace_.out(conn.id, static_cast<std::uint32_t>(Op::kWatchEvent), store::kNoTx, payload);
-  }
   mark_dirty(conn);
   mark_changed(conn);
 }

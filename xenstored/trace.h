@@ -55,6 +55,10 @@ class Trace {
     if (is_on_) [[unlikely]]
       message("OUT", conn, type, tx, payload);
   }
+  /// An event that was not sent, since its like is waiting to be.
+  void merged(store::ConnId conn, std::uint32_t type, std::string_view payload) {
+    message("MERGED", conn, type, store::kNoTx, payload);
+  }
   /// `what`: "connection", "watch" or "transaction".
   void create(std::string_view what, std::uint64_t id) {
     if (is_on_) [[unlikely]]

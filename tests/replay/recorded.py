@@ -27,7 +27,7 @@ _NOISE = re.compile(r"### PHASE .*|\*\*\*|Checking store \.\.\.|Checking store c
 _STRINGS = {
     "DIRECTORY": 1, "READ": 1, "GET_PERMS": 1, "MKDIR": 1, "RM": 1, "GET_DOMAIN_PATH": 1,
     "TRANSACTION_START": 1, "TRANSACTION_END": 1, "RESUME": 1, "RESET_WATCHES": 1, "WATCH": 2,
-    "UNWATCH": 2, "INTRODUCE": 3, "SET_PERMS": None,
+    "UNWATCH": 2, "INTRODUCE": 3, "SET_PERMS": None, "CONTROL": 1,
 }
 
 

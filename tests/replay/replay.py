@@ -31,7 +31,7 @@ _SPARE_DOMID = 1000  # domains that stand in for shutdowns: far from any recorde
 _NAME = {getattr(xs, name): name for name in (
     "DIRECTORY", "READ", "GET_PERMS", "WATCH", "UNWATCH", "TRANSACTION_START", "TRANSACTION_END",
     "INTRODUCE", "GET_DOMAIN_PATH", "WRITE", "MKDIR", "RM", "SET_PERMS", "WATCH_EVENT", "ERROR",
-    "RESET_WATCHES", "RESUME")}
+    "RESET_WATCHES", "RESUME", "CONTROL")}
 
 # The differences that are legal, with their reasons. The tests assert how often each occurs.
 CONFLICT = "EAGAIN recorded, OK answered: we refuse a commit only if an answer would now differ"

@@ -14,6 +14,7 @@ import re
 import sys
 
 _MESSAGE = re.compile(r"(IN|OUT) (0x\w+) \d+ (\S+) ([A-Z_]+) (\(.*\)(?: tx \d+)?)")
+_MERGED = re.compile(r"MERGED 0x\w+ \d+ \S+ WATCH_EVENT \((\S+ \S+) \)")
 _LIFE = re.compile(r"(CREATE|DESTROY) (connection|watch|transaction) (0x\w+)")
 _INTRODUCE = re.compile(r"IN .* INTRODUCE \((\d+) ")
 _OTHER = re.compile(r"\*\*\*|Checking store .*|dropping duplicate watch .*")
@@ -63,6 +64,8 @@ def converted(lines):
             name = (names.created(kind, number, domid) if verb == "CREATE"
                     else names.ended(kind, number))
             yield f"         {verb} {kind} {name}"
+        elif match := _MERGED.fullmatch(line):
+            yield f"dropping duplicate watch {match.group(1)} for domain 0"  # as C says it
         elif _OTHER.fullmatch(line):
             yield line
         elif _LEFT_OUT.fullmatch(line):

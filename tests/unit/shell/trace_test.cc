@@ -52,6 +52,13 @@ TEST_F(TraceTest, ATransactionFollowsThePayload) {
   EXPECT_THAT(traced(), testing::EndsWith(" WRITE (a b) tx 7\n"));
 }
 
+TEST_F(TraceTest, AnEventThatWasNotSentIsNoneThatWas) {
+  ASSERT_TRUE(trace_.open(file_).has_value());
+  trace_.merged(ConnId{1}, static_cast<std::uint32_t>(Op::kWatchEvent), "a\0token\0"sv);
+  EXPECT_THAT(traced(), testing::StartsWith("MERGED 0x1 "));
+  EXPECT_THAT(traced(), testing::EndsWith(" WATCH_EVENT (a token )\n"));
+}
+
 TEST_F(TraceTest, AGuestCannotForgeALine) {
   ASSERT_TRUE(trace_.open(file_).has_value());
   trace_.in(ConnId{1}, kWrite, TxId{0}, "a)\nIN 0x2 \x1b[2J\xff\\"sv);
