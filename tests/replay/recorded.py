@@ -14,7 +14,8 @@ DIRECTORY = pathlib.Path(__file__).resolve().parent.parent / "traces"
 
 # Phases of one series happened on one host one after the other. `before` phases are not recorded
 # but written by us (see ../traces/README.md).
-SERIES = ("traffic", "devices", "remus-sender", "remus-destroy")
+OURS = ("scenarios",)  # recorded of our daemon, with tests/xen/run; the others of C xenstored
+SERIES = ("traffic", "devices", "remus-sender", "remus-destroy", *OURS)
 
 _MESSAGE = re.compile(
     r"\d\d:\d\d:\d\d (c\d+|dom\d+) +(<-|->) ([A-Z_]+) \((.*)\)(?: tx (\d+))?")

@@ -18,6 +18,7 @@ _ALLOWED = {
     "devices": {replay.CONFLICT: 1},
     "remus-sender": {replay.MERGED: 42},
     "remus-destroy": {},
+    "scenarios": {},
 }
 _STRIDE = int(os.environ.get("REPLAY_STRIDE", 10))
 
@@ -27,6 +28,15 @@ class Recorded(unittest.TestCase):
         for series in recorded.SERIES:
             with self.subTest(series):
                 self.assertEqual(replay.play(series).allowed, _ALLOWED[series])
+
+
+class RecordedOfOurs(unittest.TestCase):
+    """What our daemon once answered is what C xenstored answers."""
+
+    def test_by_the_stock_daemon_as_well(self):
+        for series in recorded.OURS:
+            with self.subTest(series):
+                self.assertEqual(replay.play(series, peer="c").allowed, _ALLOWED[series])
 
 
 class RecordedWithKills(unittest.TestCase):
