@@ -65,7 +65,7 @@ TEST_F(RecoverTest, AStateThatIsRefusedHasTakenNobodyUp) {
   {
     Process first(options_, nullptr);
     ASSERT_TRUE(first.daemon.recover().has_value());
-    for (const std::uint64_t seq : {1, 2}) {
+    for (const std::uint64_t seq : {1U, 2U}) {
       first.journal->put(
           journal::WatchRecord{.conn = kClient, .seq = seq, .path = "/a", .token = "t"});
     }
