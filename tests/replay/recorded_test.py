@@ -9,7 +9,8 @@ import unittest
 import recorded
 
 # Recorded requests of each series (preludes not counted), as `grep -c -- '<-'` counts them.
-_REQUESTS = {"traffic": 1681, "devices": 3202, "remus-sender": 1534, "remus-destroy": 673}
+_REQUESTS = {"traffic": 1681, "devices": 3202, "remus-sender": 1534, "remus-destroy": 673,
+             "scenarios": 7232}
 
 
 def parse(text):
@@ -41,7 +42,8 @@ class Traces(unittest.TestCase):
         self.assertEqual({series: (kinds["gone"], kinds["shutdown"])
                           for series, kinds in found.items()},
                          {"traffic": (5, 5), "devices": (2, 1),
-                          "remus-sender": (2, 44), "remus-destroy": (2, 1)})
+                          "remus-sender": (2, 44), "remus-destroy": (2, 1),
+                          "scenarios": (14, 15)})
 
 
 class Payloads(unittest.TestCase):

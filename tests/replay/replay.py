@@ -34,7 +34,7 @@ _NAME = {getattr(xs, name): name for name in (
     "RESET_WATCHES", "RESUME", "CONTROL")}
 
 # The differences that are legal, with their reasons. The tests assert how often each occurs.
-CONFLICT = "EAGAIN recorded, OK answered: we refuse a commit only if an answer would now differ"
+CONFLICT = "EAGAIN recorded, aborted in its place: we refuse only if an answer would now differ"
 MERGED = "event recorded as dropped, because an equal one was queued: we had delivered that one"
 LOST = "event sent to a socket that a kill closed: the client's new watch fires instead"
 
