@@ -323,10 +323,9 @@ class Daemon {
   KeptClient::Turn saved_turn_;      ///< for save_client()
   std::vector<Connection*> saving_;  ///< kept clients that the commit under way changes
 
-  std::deque<Waiting> young_;    ///< clients not kept yet, by age
-  std::deque<Waiting> put_off_;  ///< those that could not be kept when they were to be
-  std::uint64_t keep_check_us_ =
-      0;  ///< when it is looked at who of these is due; 0: there are none
+  std::deque<Waiting> young_;                 ///< clients not kept yet, by age
+  std::deque<Waiting> put_off_;               ///< those that could not be kept when they were to be
+  std::uint64_t keep_check_us_ = 0;           ///< when it is looked at who is due; 0: nobody waits
   std::uint64_t keep_again_us_ = 0;           ///< the keeper or the tmpfs takes nobody before then
   std::vector<store::ConnId> worth_keeping_;  ///< from the commit of this turn on
   std::uint64_t tell_keeper_us_ = 0;          ///< when it may keep up again; 0: it does

@@ -57,7 +57,8 @@ class Trace {
   }
   /// An event that was not sent, since its like is waiting to be.
   void merged(store::ConnId conn, std::uint32_t type, std::string_view payload) {
-    message("MERGED", conn, type, store::kNoTx, payload);
+    if (is_on_) [[unlikely]]
+      message("MERGED", conn, type, store::kNoTx, payload);
   }
   /// `what`: "connection", "watch" or "transaction".
   void create(std::string_view what, std::uint64_t id) {
